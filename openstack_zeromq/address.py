@@ -1,0 +1,91 @@
+"""Addresses: who consumes a message (channel), and how that is written on the wire and as a file name.
+
+A channel is what one listener consumes: the bare topic, the directed topic (topic and server), the fanout of a
+topic, or a pool's copy of a notification topic, each within an exchange. Names are free text: `host@lvm#pool`, dots,
+slashes, unicode. On the wire a name has at most `NAME_BYTES` bytes (longer ones end in a digest); as a file
+name anything unsafe is percent-escaped, and a path never exceeds what a unix socket can bear.
+"""
+
+import hashlib
+from base64 import urlsafe_b64encode
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import quote
+
+NAME_BYTES = 46
+"""Longest name in a wire header (bytes of UTF-8): four names and the fixed part make at most 256 bytes."""
+
+SOCKET_PATH_BYTES = 107
+"""sun_path is 108 bytes with its closing NUL (unix(7))."""
+
+IPC_DIR_BYTES = 75
+"""Longest rpc_zmq_ipc_dir: leaves 31 bytes for the shortest file name that is still unique and legible."""
+
+RECEIVER_SOCKET = "receiver"
+ADMIN_SOCKET = "receiver.admin"
+
+_DIGEST_CHARS = 22
+
+
+class Role(Enum):
+    """What kind of consumer a channel has; the value opens the name of its socket file."""
+
+    TOPIC = "topic"
+    SERVER = "server"
+    FANOUT = "fanout"
+    POOL = "pool"
+
+
+class Channel(NamedTuple):
+    """A consumer address on a node; `name` is the server of a directed topic or the name of a pool."""
+
+    role: Role
+    exchange: str
+    topic: str
+    name: str = ""
+
+    @classmethod
+    def of_topic(cls, exchange: str, topic: str) -> "Channel":
+        return cls(Role.TOPIC, compact(exchange), compact(topic))
+
+    @classmethod
+    def of_server(cls, exchange: str, topic: str, server: str) -> "Channel":
+        return cls(Role.SERVER, compact(exchange), compact(topic), compact(server))
+
+    @classmethod
+    def of_fanout(cls, exchange: str, topic: str) -> "Channel":
+        return cls(Role.FANOUT, compact(exchange), compact(topic))
+
+    @classmethod
+    def of_pool(cls, exchange: str, topic: str, pool: str) -> "Channel":
+        return cls(Role.POOL, compact(exchange), compact(topic), compact(pool))
+
+    def __str__(self) -> str:
+        return f"{self.role.value} {self.exchange}/{self.topic}" + (f".{self.name}" if self.name else "")
+
+
+@lru_cache(maxsize=16384)
+def compact(name: str) -> str:
+    """`name` if it fits the wire, else its beginning and a digest: the same text in every process, at most 46 bytes."""
+    data = name.encode("utf-8", "surrogatepass")
+    if len(data) <= NAME_BYTES:
+        return name
+    return _shorten(data, NAME_BYTES)
+
+
+def file_name(channel: Channel, room: int) -> str:
+    """The socket file of `channel`, safe as a file name, in at most `room` bytes (31 or more)."""
+    parts = [quote(part, safe="@", errors="surrogatepass") for part in channel[1:] if part]
+    name = f"{channel.role.value}:" + ":".join(parts)
+    return name if len(name) <= room else _shorten(name.encode(), room)
+
+
+def socket_path(ipc_dir: str, channel: Channel) -> str:
+    """Where `channel` is bound below `ipc_dir` (at most 75 bytes long)."""
+    return f"{ipc_dir}/{file_name(channel, SOCKET_PATH_BYTES - len(ipc_dir.encode()) - 1)}"
+
+
+def _shorten(data: bytes, room: int) -> str:
+    digest = urlsafe_b64encode(hashlib.sha256(data).digest())[:_DIGEST_CHARS].decode()
+    return data[: room - _DIGEST_CHARS - 1].decode("utf-8", "ignore") + "~" + digest

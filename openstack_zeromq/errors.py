@@ -1,0 +1,24 @@
+"""The one hierarchy of errors that this package raises.
+
+Each message says what is wrong, where, and what to do about it; a daemon prints it as its one last line.
+"""
+
+
+class ZeroMQError(Exception):
+    """Base of everything below."""
+
+
+class ConfigError(ZeroMQError):
+    """An option, a path or an address cannot work; the message names the option."""
+
+
+class RingError(ZeroMQError):
+    """A ring file, or the data for one, breaks the format."""
+
+
+class Malformed(ZeroMQError):
+    """Bytes from a peer that are no message of ours; `reason` is a short, countable word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
