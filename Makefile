@@ -1,0 +1,88 @@
+# openstack-zeromq: `make` shows what there is to do.
+#
+# Everything lives below this checkout: .venv (tools), .local (the demo's three nodes), .build (the rest).
+
+PYTHON   ?= python3
+VENV     := .venv
+BIN      := $(VENV)/bin
+PYTHONS  := 3.11 3.12 3.13
+ANSIBLE_CODE := library filter_plugins callback_plugins
+CODE     := openstack_zeromq tests tools molecule $(ANSIBLE_CODE)
+
+# An explicit ansible.cfg also counts in a world-writable checkout; Ansible refuses locales other than UTF-8.
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export LC_ALL := C.UTF-8
+# Tools that are called by name (molecule calls ansible-playbook) must be ours.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## Show this list
+	@echo "openstack-zeromq: a brokerless message bus for OpenStack, rolled out by Ansible"
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: demo
+demo: rollout-venv ## Roll out three nodes on this machine and send real RPC between them
+	@$(BIN)/ansible-playbook site.yml
+	@$(BIN)/python tools/look_around.py
+
+.PHONY: demo-down
+demo-down: rollout-venv ## Stop the demo and remove its files
+	@$(BIN)/ansible-playbook playbooks/destroy.yml
+
+.PHONY: test
+test: packages lint molecule ## Everything: lint, molecule, and all tests
+	$(BIN)/pytest tests
+
+.PHONY: lint
+lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), bandit
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline --strict
+	$(BIN)/bandit --quiet --recursive --severity-level medium openstack_zeromq tools $(ANSIBLE_CODE)
+
+.PHONY: unit
+unit: dev-venv ## Tests without sockets, and those of modules, filters and roles
+	$(BIN)/pytest tests/unit tests/rollout
+
+.PHONY: functional
+functional: dev-venv ## Tests with real receivers and real oslo.messaging
+	$(BIN)/pytest tests/functional
+
+.PHONY: molecule
+molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy
+	$(BIN)/molecule test --scenario-name default
+
+.PHONY: test-pythons
+test-pythons: ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
+	@set -e; for version in $(PYTHONS); do \
+	    if python$$version -c '' 2>/dev/null; then \
+	        echo "==> Python $$version"; \
+	        python$$version tools/venv.py --extra test --dir .build/py$$version; \
+	        .build/py$$version/bin/python -m pytest -p no:cacheprovider tests/unit tests/functional; \
+	    else \
+	        echo "==> Python $$version is not here, left out"; \
+	    fi; \
+	done
+
+.PHONY: clean
+clean: ## Remove all that was made, except a demo that still runs
+	@if [ -d .local ]; then echo "the demo is still there: make demo-down first"; exit 1; fi
+	rm -rf $(VENV) .build .ansible .cache build dist *.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: rollout-venv dev-venv packages
+rollout-venv:
+	@$(PYTHON) tools/venv.py --extra rollout
+
+dev-venv:
+	@$(PYTHON) tools/venv.py --extra dev
+
+packages:
+	@tools/packages.sh $(PYTHON)
