@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from openstack_zeromq.cli.report import InvalidReport, Outcome, Report
+from openstack_zeromq.cli.report import ReportError, Outcome, Report
 
 GOOD, BAD = "green", "bold red"
 
@@ -35,10 +35,10 @@ def text(reports: Sequence[Report], *, colour: bool, width: int = 100) -> str:
 def load(data: object) -> list[Report]:
     """Reports out of decoded JSON, in the order of their nodes' names.
 
-    :raises InvalidReport: when it is no list of reports.
+    :raises ReportError: when it is no list of reports.
     """
     if not isinstance(data, list):
-        raise InvalidReport(f"expected a list of reports, not {type(data).__name__}")
+        raise ReportError(f"expected a list of reports, not {type(data).__name__}")
     return sorted((Report.from_json(item) for item in data), key=lambda report: report.node)
 
 
@@ -48,7 +48,7 @@ def matrix(file: Path) -> None:
     """Draw the reports in FILE, as the verification playbook wrote them; exit 1 if any of them failed."""
     try:
         reports = load(json.loads(file.read_bytes()))
-    except (ValueError, InvalidReport) as fault:
+    except (ValueError, ReportError) as fault:
         raise click.ClickException(f"{file}: {fault}") from None
     Console(highlight=False).print(draw(reports))
     if not all(report.ok for report in reports):

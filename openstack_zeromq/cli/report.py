@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from openstack_zeromq.errors import ZeroMQError
 
 
-class InvalidReport(ZeroMQError):
+class ReportError(ZeroMQError):
     """Data that is no report; the message says which part."""
 
 
@@ -65,7 +65,7 @@ class Report:
     def from_json(cls, data: object) -> "Report":
         """The inverse of `to_json`.
 
-        :raises InvalidReport: when `data` is none.
+        :raises ReportError: when `data` is none.
         """
         fields = _mapping(data, "a report")
         try:
@@ -77,7 +77,7 @@ class Report:
                 notification=_outcome(fields["notification"], "notification"),
             )
         except KeyError as missing:
-            raise InvalidReport(f"a report lacks {missing}") from None
+            raise ReportError(f"a report lacks {missing}") from None
 
 
 def _sentence(what: str, outcome: Outcome) -> Iterator[str]:
@@ -97,10 +97,10 @@ def _outcome(data: object, where: str) -> Outcome:
     try:
         return Outcome(**_mapping(data, where))  # type: ignore[arg-type]
     except TypeError:
-        raise InvalidReport(f"{where}: not an outcome: {data!r}") from None
+        raise ReportError(f"{where}: not an outcome: {data!r}") from None
 
 
 def _mapping(data: object, what: str) -> Mapping[str, object]:
     if not isinstance(data, Mapping):
-        raise InvalidReport(f"{what} must be an object, not {type(data).__name__}")
+        raise ReportError(f"{what} must be an object, not {type(data).__name__}")
     return data
