@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from openstack_zeromq.cli.report import ReportError, Outcome, Report
+from openstack_zeromq.cli.report import Outcome, Report, ReportError
 
 GOOD, BAD = "green", "bold red"
 
