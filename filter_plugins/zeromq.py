@@ -1,0 +1,151 @@
+"""Filters: from inventory to what roles need. Pure functions; peers are known by inventory variables, never by facts.
+
+They run on the control node, also where the package is not installed, so they stand on the standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import yaml
+from ansible.errors import AnsibleFilterError
+
+PORT = 9501
+OWN_INPUT = re.compile(r"zeromq_[a-z]+_[a-z0-9_]+")
+PLAYBOOK_INPUTS = frozenset({"zeromq_deploy_serial", "zeromq_local_root", "zeromq_local_node"})
+
+
+def node_name(host: str, hostvars: Mapping) -> str:
+    """The node's name: `zeromq_receiver_host`, or the short inventory name."""
+    return str(hostvars[host].get("zeromq_receiver_host", host.partition(".")[0]))
+
+
+def endpoint(host: str, hostvars: Mapping) -> dict[str, object]:
+    """Where other nodes reach the receiver of `host`."""
+    facts = hostvars[host]
+    bound = str(facts.get("zeromq_receiver_bind_address", "*"))
+    reached = facts.get("zeromq_matchmaker_address") or (facts.get("ansible_host", host) if bound == "*" else bound)
+    return {"address": str(reached), "port": _port(host, facts)}
+
+
+def endpoints(hosts: Iterable[str], hostvars: Mapping) -> dict[str, dict[str, object]]:
+    """Node name -> address and port of each of `hosts`."""
+    return {node_name(host, hostvars): endpoint(host, hostvars) for host in hosts}
+
+
+def ring(topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping) -> dict[str, list[str]]:
+    """Topic -> node names, out of topic -> inventory group (or a list of groups).
+
+    :raises AnsibleFilterError: a topic names a group that the inventory lacks.
+    """
+    hosts: dict[str, list[str]] = {}
+    for topic, named in topics.items():
+        members: set[str] = set()
+        for group in [named] if isinstance(named, str) else named:
+            if group not in groups:
+                raise AnsibleFilterError(
+                    f"zeromq_matchmaker_topics: topic {topic} names the group {group}, which the inventory lacks; "
+                    f"add the group or correct the name (it has: {', '.join(sorted(groups))})"
+                )
+            members.update(node_name(host, hostvars) for host in groups[group])
+        hosts[topic] = sorted(members)
+    return hosts
+
+
+def contradictions(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
+    """A sentence, with the remedy, for each two nodes that claim the same."""
+    names, addresses, directories = defaultdict(list), defaultdict(list), defaultdict(list)
+    for host in hosts:
+        facts = hostvars[host]
+        reached = endpoint(host, hostvars)
+        names[node_name(host, hostvars)].append(host)
+        addresses[f"{reached['address']}:{reached['port']}"].append(host)
+        if facts.get("ansible_connection") == "local":
+            directories[str(facts.get("zeromq_receiver_ipc_dir", "/var/run/openstack"))].append(host)
+    return [
+        *_shared(names, "the node name", "zeromq_receiver_host"),
+        *_shared(addresses, "the address", "zeromq_receiver_bind_address or zeromq_receiver_port"),
+        *_shared(directories, "the directory of sockets", "zeromq_receiver_ipc_dir"),
+    ]
+
+
+def unknown_inputs(hosts: Iterable[str], hostvars: Mapping, roles: str) -> list[str]:
+    """A sentence for each variable that looks like an input of ours but that no role below `roles` has."""
+    known = set(PLAYBOOK_INPUTS)
+    for spec in Path(roles).glob("zeromq_*/meta/argument_specs.yml"):
+        known.update(yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"])
+    # What a role hands on as a fact is no input.
+    known.update({"zeromq_probe_report", "zeromq_probe_failures"})
+    found = {name for host in hosts for name in hostvars[host] if OWN_INPUT.fullmatch(name)}
+    return [f"{name}: no role has such an input{_nearest(name, known)}" for name in sorted(found - known)]
+
+
+def oslo_ini(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """oslo.config's text of section -> option -> value; `$` would be a reference there, so it is doubled."""
+    return _ini(sections, lambda value: _word(value).replace("$", "$$"))
+
+
+def supervisor_ini(sections: Mapping[str, Mapping[str, object]]) -> str:
+    """supervisord's text of section -> option -> value; `%` would be an expression there, so it is doubled."""
+    return _ini(sections, lambda value: _word(value).replace("%", "%%"))
+
+
+def _ini(sections: Mapping[str, Mapping[str, object]], write) -> str:
+    blocks = []
+    for section in sorted(sections):
+        lines = [f"{name} = {write(value)}".rstrip() for name, value in sorted(sections[section].items())]
+        blocks.append("\n".join([f"[{section}]", *lines]))
+    return "\n\n".join(blocks)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(map(_word, value))
+    text = str(value)
+    if "\n" in text:
+        raise AnsibleFilterError(f"a value of a configuration file cannot have more than one line: {text!r}")
+    return text
+
+
+def _port(host: str, facts: Mapping) -> int:
+    value = facts.get("zeromq_receiver_port", PORT)
+    try:
+        port = int(value)
+    except (TypeError, ValueError):
+        port = 0
+    if not 0 < port < 65536:
+        raise AnsibleFilterError(f"zeromq_receiver_port of {host} is {value!r}: must be a number from 1 to 65535")
+    return port
+
+
+def _shared(claims: Mapping[str, list[str]], what: str, remedy: str) -> list[str]:
+    return [
+        f"{' and '.join(claimants)} have {what} {claim} in common; give each its own {remedy}"
+        for claim, claimants in sorted(claims.items())
+        if len(claimants) > 1
+    ]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {close[0]}?" if close else "; remove it"
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, object]:
+        return {
+            "oslo_ini": oslo_ini,
+            "supervisor_ini": supervisor_ini,
+            "zeromq_contradictions": contradictions,
+            "zeromq_endpoints": endpoints,
+            "zeromq_ring": ring,
+            "zeromq_unknown_inputs": unknown_inputs,
+        }

@@ -1,0 +1,204 @@
+"""Look whether a receiver can run on this node; write nothing. Every complaint names its remedy.
+
+Runs before the package is there, so it stands on the standard library alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: node_precheck
+short_description: Look whether a receiver can run on this node
+description:
+  - Checks the interpreter, the directories and the port, and fails with one line for each thing that cannot work.
+  - Changes nothing.
+author: openstack-zeromq maintainers
+options:
+  python:
+    description: The interpreter that the environment will be made with.
+    type: path
+    required: true
+  ipc_dir:
+    description: Directory of the unix sockets.
+    type: path
+    required: true
+  ipc_dir_max:
+    description: Most bytes that O(ipc_dir) may have, so that the sockets in it fit a unix address.
+    type: int
+    required: true
+  directories:
+    description: Further directories that will be made or written to.
+    type: list
+    elements: path
+    default: []
+  bind_address:
+    description: Address that the receiver binds; C(*) is every one.
+    type: str
+    required: true
+  port:
+    description: Port that the receiver binds.
+    type: int
+    required: true
+  config_file:
+    description: The receiver's configuration; a process that runs with it is the one that may hold the port.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: The receiver can run here
+  node_precheck:
+    python: /usr/bin/python3
+    ipc_dir: /var/run/openstack
+    ipc_dir_max: 75
+    bind_address: 192.0.2.1
+    port: 9501
+    config_file: /etc/openstack-zeromq/zeromq.conf
+"""
+
+RETURN = r"""
+problems:
+  description: What cannot work, each with its remedy.
+  returned: always
+  type: list
+  elements: str
+"""
+
+ARGUMENT_SPEC = {
+    "python": {"type": "path", "required": True},
+    "ipc_dir": {"type": "path", "required": True},
+    "ipc_dir_max": {"type": "int", "required": True},
+    "directories": {"type": "list", "elements": "path", "default": []},
+    "bind_address": {"type": "str", "required": True},
+    "port": {"type": "int", "required": True},
+    "config_file": {"type": "path", "required": True},
+}
+
+LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    asked = module.params
+    problems = [
+        *check_python(asked["python"]),
+        *check_ipc_dir(asked["ipc_dir"], asked["ipc_dir_max"]),
+        *(problem for path in asked["directories"] for problem in check_directory(Path(path))),
+        *check_port(asked["bind_address"], asked["port"], asked["config_file"]),
+    ]
+    if problems:
+        module.fail_json(msg="\n".join(problems), problems=problems)
+    module.exit_json(changed=False, problems=[])
+
+
+def check_python(python: str) -> Iterator[str]:
+    question = "import sys; print('%d.%d' % sys.version_info[:2]); import ensurepip, venv"
+    remedy = "set zeromq_receiver_python to one of 3.11 or newer"
+    try:
+        answer = subprocess.run(  # noqa: S603 - our own arguments, no shell
+            [python, "-c", question], check=False, capture_output=True, text=True
+        )
+    except OSError as fault:
+        yield f"zeromq_receiver_python {python}: {fault.strerror}; {remedy}"
+        return
+    version = answer.stdout.strip()
+    if not version:
+        yield f"zeromq_receiver_python {python}: is no python; {remedy}"
+    elif tuple(map(int, version.split("."))) < (3, 11):
+        yield f"zeromq_receiver_python {python}: is version {version}, too old; {remedy}"
+    elif answer.returncode != 0:
+        yield f"zeromq_receiver_python {python}: lacks its venv module; apt-get install python{version}-venv"
+
+
+def check_ipc_dir(path: str, longest: int) -> Iterator[str]:
+    length = len(os.fsencode(path))
+    if length > longest:
+        yield (
+            f"zeromq_receiver_ipc_dir {path}: has {length} bytes, more than {longest}, unix sockets need short paths; "
+            "choose a shorter one (with inventories/local: -e zeromq_local_root=/short/dir)"
+        )
+    yield from check_directory(Path(path))
+
+
+def check_directory(path: Path) -> Iterator[str]:
+    """`path` is a directory we may write to, or can be made into one."""
+    existing = path
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
+        yield f"{path}: {existing} is in the way, it is no directory; remove it or choose another path"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        yield f"{path}: no permission to write to {existing}; give it, or use become or another path"
+
+
+def check_port(address: str, port: int, config_file: str) -> Iterator[str]:
+    """The port is free, or held by the receiver that this very configuration runs."""
+    host = "" if address == "*" else address
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as fault:
+            if fault.errno != errno.EADDRINUSE:
+                yield (
+                    f"zeromq_receiver_bind_address {address}: {fault.strerror}; use an address of this machine, "
+                    "or * for every one"
+                )
+                return
+        else:
+            return
+    holders = list(port_holders(host, port))
+    if not any(config_file in command for _, command in holders):
+        who = ", ".join(f"process {pid} ({' '.join(command)})" for pid, command in holders) or "another user's process"
+        yield f"zeromq_receiver_port {port} on {address}: {who} has it; stop that, or set zeromq_receiver_port"
+
+
+def port_holders(host: str, port: int) -> Iterator[tuple[int, list[str]]]:
+    """Pid and command line of each process (that we may look at) whose listening socket keeps us off."""
+    wanted = {f"socket:[{inode}]" for inode in listening_inodes(host, port)}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if wanted & {os.readlink(descriptor) for descriptor in (entry / "fd").iterdir()}:
+                yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+        except OSError:
+            continue  # it ended meanwhile, or is not ours to look at
+
+
+def listening_inodes(host: str, port: int) -> Iterator[str]:
+    """Inodes of sockets that listen on `port` at `host`, or at every address; "" for `host` means every one."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue  # no IPv6 here
+        for line in lines:
+            fields = line.split()
+            where, _, number = fields[1].rpartition(":")
+            if fields[3] != LISTEN or int(number, 16) != port:
+                continue
+            if not host or kernel_address(where) in {host, *EVERY_ADDRESS}:
+                yield fields[9]
+
+
+def kernel_address(text: str) -> str:
+    """The address that /proc/net/tcp writes as words of hexadecimal in the machine's byte order."""
+    words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
+    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,411 @@
+"""Keep a program running under a supervisord of its own.
+
+Read (what runs, since when) -> plan (pure: `plan`) -> apply. A program is restarted when a file it depends on is
+newer than the process: a restart that was due survives a run that failed before it. Speaks supervisor's
+XML-RPC over its unix socket with the standard library, so it works under any python, also while the package's
+environment is missing or half made. Processes that a killed supervisord left behind are ended first.
+"""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import http.client
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import time
+import xmlrpc.client  # nosec B411 - spoken with our own supervisord, over a unix socket that only we may open
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: supervised
+short_description: Keep a program running under supervisord
+description:
+  - Starts supervisord when it is absent, restarts it when its own configuration is newer than its process.
+  - Adds, replaces, starts or restarts one program, and waits until supervisord calls it running.
+author: openstack-zeromq maintainers
+options:
+  config:
+    description: The supervisord.conf. Its directory and that of the program's file must exist.
+    type: path
+    required: true
+  supervisord:
+    description: The executable; needed to start it.
+    type: path
+  program:
+    description:
+      - The program of O(config), or of a file that it includes.
+      - With O(state=absent) and no program, supervisord itself is shut down, with all its programs.
+    type: str
+  state:
+    description: V(started) keeps the program running, V(absent) stops it and forgets it.
+    type: str
+    choices: [started, absent]
+    default: started
+  newer:
+    description: Restart the program when one of these files changed after it started.
+    type: list
+    elements: path
+    default: []
+  pending:
+    description:
+      - Files of O(newer) are known to change in this run.
+      - Lets check mode tell the restart that a real run would do.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait at most for each step.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: Keep the receiver running
+  supervised:
+    config: /etc/openstack-zeromq/supervisord.conf
+    supervisord: /opt/openstack-zeromq/bin/supervisord
+    program: receiver
+    newer:
+      - /etc/openstack-zeromq/zeromq.conf
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+pid:
+  description: The program's process; 0 when it is absent, or in check mode.
+  returned: success
+  type: int
+"""
+
+ARGUMENT_SPEC = {
+    "config": {"type": "path", "required": True},
+    "supervisord": {"type": "path"},
+    "program": {"type": "str"},
+    "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
+    "newer": {"type": "list", "elements": "path", "default": []},
+    "pending": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 30},
+}
+
+ALIVE = ("STARTING", "RUNNING")
+DOWN = ("STOPPED", "EXITED", "FATAL")  # what remains, BACKOFF and STOPPING, has to come to rest first
+ALREADY_STARTED = 60  # supervisor.xmlrpc.Faults
+POLL_INTERVAL = 0.05
+
+
+class SupervisedError(Exception):
+    """Something did not happen in time; the message says what and shows the log."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was found. `None` for a process that does not run."""
+
+    daemon: int | None  # supervisord's pid
+    daemon_outdated: bool = False  # its own configuration is newer
+    redefined: bool = False  # the program's file says something else than what runs
+    program: str | None = None  # the state that supervisord has it in
+    outdated: bool = False  # a file that the program depends on is newer
+    strays: tuple[int, ...] = ()  # left behind by a supervisord that was killed
+
+    @property
+    def known(self) -> bool:
+        return self.program is not None
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec=ARGUMENT_SPEC,
+        required_if=[("state", "started", ("supervisord", "program"))],
+        supports_check_mode=True,
+    )
+    asked = module.params
+    supervisor = Supervisor(Path(asked["config"]), asked["supervisord"], asked["timeout"])
+    try:
+        actions = plan(look(supervisor, asked), asked["state"], asked["program"])
+        if not module.check_mode:
+            for action in actions:
+                supervisor.apply(action, asked["program"])
+            if asked["state"] == "started":
+                supervisor.wait_until_running(asked["program"])
+        pid = supervisor.pid_of(asked["program"]) if asked["state"] == "started" else 0
+    except (SupervisedError, OSError, configparser.Error, xmlrpc.client.Error, http.client.HTTPException) as fault:
+        module.fail_json(msg=f"{asked['config']}: {fault}")
+    module.exit_json(changed=bool(actions), actions=actions, pid=pid)
+
+
+def look(supervisor: Supervisor, asked: dict) -> Snapshot:
+    """Ask the system what there is; changes nothing (supervisord only reads its files again)."""
+    daemon = supervisor.daemon()
+    strays = tuple(supervisor.strays(daemon))
+    if daemon is None:
+        return Snapshot(daemon=None, strays=strays)
+    program = asked["program"]
+    info = supervisor.info(program)
+    pid = info["pid"] if info else 0
+    return Snapshot(
+        daemon=daemon,
+        daemon_outdated=newer_than(daemon, [asked["config"]]),
+        redefined=supervisor.reread(program),
+        program=info["statename"] if info else None,
+        outdated=asked["pending"] or (pid > 0 and newer_than(pid, asked["newer"])),
+        strays=strays,
+    )
+
+
+def plan(found: Snapshot, state: str, program: str | None) -> list[str]:
+    """The steps from what was found to what is wanted. Pure."""
+    steps = [f"end stray process {pid}" for pid in found.strays]
+    if state == "absent":
+        return steps + _steps_away(found, program)
+    if found.daemon is None:
+        return [*steps, "start supervisord"]
+    if found.daemon_outdated:
+        return [*steps, "shut supervisord down", "start supervisord"]
+    return steps + _steps_to_run(found)
+
+
+def _steps_away(found: Snapshot, program: str | None) -> list[str]:
+    if found.daemon is None:
+        return []
+    if program is None:
+        return ["shut supervisord down"]
+    return ["remove"] if found.known else []
+
+
+def _steps_to_run(found: Snapshot) -> list[str]:
+    if not found.known:
+        return ["add"]
+    if found.redefined:
+        return ["remove", "add"]
+    if found.program in DOWN:
+        return ["start"]
+    if found.outdated or found.program not in ALIVE:
+        return ["stop", "start"]
+    return []
+
+
+class Supervisor:
+    """One supervisord, known by its configuration file."""
+
+    def __init__(self, config: Path, executable: str | None, timeout: int) -> None:
+        self.config = config
+        self._executable = executable
+        self._timeout = timeout
+        self._parsed = self._parse()
+        self._rpc = self._connect()
+
+    def daemon(self) -> int | None:
+        """The pid of the supervisord that answers."""
+        if self._rpc is None:
+            return None
+        try:
+            return self._rpc.getPID()
+        except (OSError, http.client.HTTPException):
+            return None
+
+    def info(self, program: str | None) -> dict | None:
+        """What supervisord knows of `program`; None when nothing."""
+        return next((info for info in self._rpc.getAllProcessInfo() if info["name"] == program), None)
+
+    def pid_of(self, program: str) -> int:
+        info = self.info(program) if self.daemon() else None
+        return info["pid"] if info else 0
+
+    def reread(self, program: str | None) -> bool:
+        """Let supervisord read its files again: does `program` differ from what runs?"""
+        _added, changed, _removed = self._rpc.reloadConfig()[0]
+        return program in changed
+
+    def strays(self, daemon: int | None) -> Iterator[int]:
+        """Processes of this configuration that do not belong to the supervisord that answers."""
+        commands = [
+            shlex.split(self._parsed[section]["command"].replace("%%", "%"))
+            for section in self._parsed.sections()
+            if section.startswith("program:")
+        ]
+        for pid, parent, command in processes():
+            if pid == daemon or (daemon is not None and parent == daemon):
+                continue
+            is_daemon = command[-2:] == ["-c", str(self.config)] and Path(command[-3]).name == "supervisord"
+            # A script's own process has its interpreter in front.
+            is_program = any(command[-len(words) :] == words for words in commands)
+            if is_daemon or is_program:
+                yield pid
+
+    def apply(self, action: str, program: str | None) -> None:
+        verb, _, rest = action.partition(" ")
+        if verb == "end":
+            end(int(rest.rpartition(" ")[2]), self._timeout)
+        elif action == "start supervisord":
+            self._launch()
+        elif action == "shut supervisord down":
+            self._shut_down()
+        elif verb == "remove":
+            self._rpc.stopProcessGroup(program)
+            self._rpc.removeProcessGroup(program)
+        elif verb == "add":
+            self._rpc.addProcessGroup(program)
+        elif verb == "stop":
+            self._rpc.stopProcess(program)
+        elif verb == "start":
+            self._start(program)
+
+    def _start(self, program: str) -> None:
+        try:
+            self._rpc.startProcess(program, False)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode != ALREADY_STARTED:  # supervisord was quicker
+                raise
+
+    def wait_until_running(self, program: str) -> None:
+        def runs() -> bool:
+            info = self.info(program)
+            if info is None:
+                raise SupervisedError(f"supervisord does not know a program {program}; is its file included?")
+            return info["statename"] == "RUNNING"
+
+        if not until(runs, self._timeout):
+            state = self.info(program)["statename"]
+            raise SupervisedError(
+                f"program {program} is {state} after {self._timeout} s\n{tail(self._log(f'program:{program}'))}"
+            )
+
+    def _launch(self) -> None:
+        # A clean environment: what runs must not depend on who ran the playbook.
+        environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "HOME": str(Path.home())}
+        command = [self._executable, "-c", str(self.config)]
+        done = subprocess.run(  # noqa: S603 - our own arguments, no shell
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, cwd="/"
+        )
+        if done.returncode != 0:
+            raise SupervisedError(f"{shlex.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+        self._rpc = self._connect()
+        if not until(lambda: self.daemon() is not None, self._timeout):
+            raise SupervisedError(
+                f"supervisord does not answer after {self._timeout} s\n{tail(self._log('supervisord'))}"
+            )
+
+    def _shut_down(self) -> None:
+        pid = self.daemon()
+        self._rpc.shutdown()
+        if pid and not until(lambda: not alive(pid), self._timeout):
+            raise SupervisedError(f"supervisord, process {pid}, still runs {self._timeout} s after it was told to end")
+
+    def _connect(self) -> xmlrpc.client.ServerProxy | None:
+        path = self._parsed.get("unix_http_server", "file", fallback=None)
+        if path is None:
+            return None
+        return xmlrpc.client.ServerProxy("http://localhost", UnixTransport(path, self._timeout)).supervisor
+
+    def _log(self, section: str) -> str | None:
+        option = "logfile" if section == "supervisord" else "stdout_logfile"
+        return self._parsed.get(section, option, fallback=None)
+
+    def _parse(self) -> configparser.RawConfigParser:
+        parser = configparser.RawConfigParser()
+        parser.read(self.config, encoding="utf-8")
+        for pattern in parser.get("include", "files", fallback="").split():
+            parser.read(sorted(glob.glob(str(self.config.parent / pattern))), encoding="utf-8")
+        return parser
+
+
+class UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over a unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__()
+        self._path = path
+        self._timeout = timeout
+
+    def make_connection(self, host: str) -> http.client.HTTPConnection:
+        return UnixConnection(self._path, self._timeout)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def processes() -> Iterator[tuple[int, int, list[str]]]:
+    """Pid, parent's pid and command line of every process with one that we may look at."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            parent = int(stat_fields(int(entry.name))[1])
+        except OSError:
+            continue  # it ended meanwhile
+        if len(command) > 2:
+            yield int(entry.name), parent, command
+
+
+def newer_than(pid: int, files: list[str]) -> bool:
+    """Whether one of `files` changed after process `pid` started."""
+    started = time.time() - uptime() + int(stat_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
+    return any(os.path.getmtime(file) > started for file in files if os.path.exists(file))
+
+
+def stat_fields(pid: int) -> list[str]:
+    """/proc/PID/stat from the state on: [0] state, [1] parent, [19] start in ticks after boot (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def uptime() -> float:
+    return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+
+
+def alive(pid: int) -> bool:
+    try:
+        return stat_fields(pid)[0] != "Z"
+    except OSError:
+        return False
+
+
+def end(pid: int, timeout: float) -> None:
+    """SIGTERM, and SIGKILL to what does not heed it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        if until(lambda: not alive(pid), timeout):
+            return
+    raise SupervisedError(f"process {pid} cannot be ended")
+
+
+def until(done: Callable[[], bool], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_INTERVAL)
+    return True
+
+
+def tail(path: str | None, count: int = 10) -> str:
+    if path is None or not os.path.exists(path):
+        return "(no log)"
+    return "\n".join(Path(path).read_text(encoding="utf-8", errors="replace").splitlines()[-count:])
+
+
+if __name__ == "__main__":
+    main()
