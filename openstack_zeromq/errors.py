@@ -16,7 +16,7 @@ class RingError(ZeroMQError):
     """A ring file, or the data for one, breaks the format."""
 
 
-class Malformed(ZeroMQError):
+class MalformedError(ZeroMQError):
     """Bytes from a peer that are no message of ours; `reason` is a short, countable word."""
 
     def __init__(self, reason: str) -> None:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oslo_config import cfg, types
 
@@ -20,7 +21,7 @@ GROUP = "oslo_messaging_zmq"
 RING_GROUP = "matchmaker_ring"
 
 
-def _old(option: type[cfg.Opt], name: str, **settings: object) -> cfg.Opt:
+def _old(option: type[cfg.Opt], name: str, **settings: Any) -> cfg.Opt:
     """An option that oslo.messaging once had in [DEFAULT]."""
     return option(name, deprecated_group="DEFAULT", **settings)
 
@@ -178,9 +179,7 @@ def unknown_names(config_files: Iterable[str]) -> list[str]:
 
 def _check(read: Settings) -> None:
     if not read.host or len(read.host.encode()) > address.NAME_BYTES or not read.host.isprintable():
-        raise ConfigError(
-            f"[{GROUP}] rpc_zmq_host = {read.host!r}: must be a short host name of 1 to {address.NAME_BYTES} bytes"
-        )
+        raise ConfigError(f"[{GROUP}] rpc_zmq_host = {read.host!r}: must be a short host name of 1 to {address.NAME_BYTES} bytes")
     if read.bind_address != "*":
         try:
             types.IPAddress()(read.bind_address)

@@ -10,12 +10,11 @@ version understand each other (what a newer minor appends to a header is ignored
 """
 
 import json
+import struct
 from enum import IntEnum, IntFlag
-from struct import Struct
-from struct import error as StructError
 from typing import NamedTuple
 
-from openstack_zeromq.errors import Malformed
+from openstack_zeromq.errors import MalformedError
 
 MAGIC = b"OZ"
 MAJOR = 1
@@ -42,11 +41,13 @@ class Kind(IntEnum):
 
 
 class Flag(IntFlag):
-    """Properties of a message. RESENT: a receiver may have seen it before. MANDATORY: say at once when nobody listens."""
+    """RESENT: a receiver may have seen it before. MANDATORY: say at once when nobody listens. PROGRESS: a reply that only
+    shows that the call is still worked on."""
 
     NONE = 0
     RESENT = 1
     MANDATORY = 2
+    PROGRESS = 4
 
 
 class Answer(IntEnum):
@@ -106,14 +107,14 @@ class AnswerEntry(NamedTuple):
 NO_ID = MessageId(0, 0)
 MESSAGE_KINDS = frozenset(kind for kind in Kind if kind < 16)
 
-_PREFIX = Struct("!2sBBBB")
-_FIXED = Struct("!2sBBBBQQIQIIQQQ4B")
-_ENTRY = Struct("!QQBB")
-_STAMP = Struct("!QI")
+_PREFIX = struct.Struct("!2sBBBB")
+_FIXED = struct.Struct("!2sBBBBQQIQIIQQQ4B")
+_ENTRY = struct.Struct("!QQBB")
+_STAMP = struct.Struct("!QI")
 _STAMP_AT = 26
 _FLAGS_AT = 5
 _KINDS = {int(kind): kind for kind in Kind}
-_FLAGS = {value: Flag(value) for value in range(4)}
+_FLAGS = {value: Flag(value) for value in range(8)}
 _ANSWERS = {int(answer): answer for answer in Answer}
 _U32 = 0xFFFFFFFF
 
@@ -142,17 +143,17 @@ def encode(header: Header) -> bytes:
 def decode(frame: bytes) -> Header:
     """The header in `frame`.
 
-    :raises Malformed: when it is not the header of a message we speak; the reason is a countable word.
+    :raises MalformedError: when it is not the header of a message we speak; the reason is a countable word.
     """
     kind = kind_of(frame)
     if kind not in MESSAGE_KINDS:
-        raise Malformed("kind")
+        raise MalformedError("kind")
     if len(frame) > MAX_HEADER:
-        raise Malformed("oversized")
+        raise MalformedError("oversized")
     try:
         fields = _FIXED.unpack_from(frame)
-    except StructError:
-        raise Malformed("truncated") from None
+    except struct.error:
+        raise MalformedError("truncated") from None
     _, _, minor, _, flags, origin, sequence, unsettled, incarnation, ttl, turn, client, *rest = fields
     subject_origin, subject_sequence, *lengths = rest
     names, at = [], _FIXED.size
@@ -161,14 +162,14 @@ def decode(frame: bytes) -> Header:
             names.append(frame[at : at + length].decode("utf-8", "surrogatepass"))
             at += length
     except UnicodeDecodeError:
-        raise Malformed("text") from None
+        raise MalformedError("text") from None
     if at > len(frame):
-        raise Malformed("truncated")
+        raise MalformedError("truncated")
     if at < len(frame) and minor <= MINOR:
-        raise Malformed("oversized")
+        raise MalformedError("oversized")
     return Header(
         kind,
-        _FLAGS[flags & 3],
+        _FLAGS[flags & 7],
         MessageId(origin, sequence),
         sequence - unsettled,
         names[0],
@@ -195,19 +196,19 @@ def restamp(frame: bytes, incarnation: int, ttl_ms: int, resent: bool) -> bytes:
 def kind_of(frame: bytes) -> Kind:
     """The kind of any frame of ours.
 
-    :raises Malformed: garbage, another major version, or a kind we do not know.
+    :raises MalformedError: garbage, another major version, or a kind we do not know.
     """
     if len(frame) < _PREFIX.size:
-        raise Malformed("truncated")
+        raise MalformedError("truncated")
     magic, major, _, kind, _ = _PREFIX.unpack_from(frame)
     if magic != MAGIC:
-        raise Malformed("garbage")
+        raise MalformedError("garbage")
     if major != MAJOR:
-        raise Malformed("version")
+        raise MalformedError("version")
     try:
         return _KINDS[kind]
     except KeyError:
-        raise Malformed("kind") from None
+        raise MalformedError("kind") from None
 
 
 def encode_answers(entries: list[AnswerEntry]) -> bytes:
@@ -224,7 +225,7 @@ def encode_answers(entries: list[AnswerEntry]) -> bytes:
 def decode_answers(frame: bytes) -> list[AnswerEntry]:
     """The entries of an answers frame.
 
-    :raises Malformed: truncated, or an answer we do not know.
+    :raises MalformedError: truncated, or an answer we do not know.
     """
     entries, at, end = [], _PREFIX.size, len(frame)
     while at < end:
@@ -233,10 +234,10 @@ def decode_answers(frame: bytes) -> list[AnswerEntry]:
             at += _ENTRY.size + length
             reason = frame[at - length : at].decode("utf-8", "replace") if length else ""
             entries.append(AnswerEntry(MessageId(origin, sequence), _ANSWERS[answer], reason))
-        except (StructError, KeyError):
-            raise Malformed("answers") from None
+        except (struct.error, KeyError):
+            raise MalformedError("answers") from None
     if at != end:
-        raise Malformed("truncated")
+        raise MalformedError("truncated")
     return entries
 
 
@@ -248,14 +249,14 @@ def encode_control(kind: Kind, **facts: object) -> bytes:
 def decode_control(frame: bytes) -> dict[str, object]:
     """The facts of a control frame.
 
-    :raises Malformed: oversized, or no JSON object.
+    :raises MalformedError: oversized, or no JSON object.
     """
     if len(frame) > MAX_CONTROL:
-        raise Malformed("oversized")
+        raise MalformedError("oversized")
     try:
         facts = json.loads(frame[_PREFIX.size :])
     except (ValueError, RecursionError):
-        raise Malformed("control") from None
+        raise MalformedError("control") from None
     if not isinstance(facts, dict):
-        raise Malformed("control")
+        raise MalformedError("control")
     return facts

@@ -1,0 +1,51 @@
+"""The receiver's entry point: read the options, bind everything, run; one line and status 1 when that cannot be."""
+
+import sys
+
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from openstack_zeromq import options
+from openstack_zeromq.errors import ConfigError, ZeroMQError
+from openstack_zeromq.matchmaker.choose import matchmaker
+from openstack_zeromq.receiver.loop import Receiver
+
+PROGRAM = "oslo-messaging-zmq-receiver"
+LOG = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Exit status 0 after a clean stop, 1 when the receiver cannot run, 2 for a wrong command line."""
+    try:
+        run(sys.argv[1:] if arguments is None else arguments)
+    except (ZeroMQError, cfg.Error) as exc:
+        sys.exit(f"{PROGRAM}: {' '.join(str(exc).split())}")
+
+
+def run(arguments: list[str]) -> None:
+    """:raises ZeroMQError: with the remedy in its message."""
+    conf = cfg.ConfigOpts()
+    conf.register_cli_opt(cfg.BoolOpt("check", default=False, help="Check the configuration and the ring it names, and exit."))
+    logging.register_options(conf)
+    options.register(conf)
+    conf(arguments, project="openstack-zeromq", prog=PROGRAM, default_config_files=_default_files())
+    settings = options.settings(conf)
+    slips = options.unknown_names(conf.config_file)
+    if conf.check:
+        if slips:
+            raise ConfigError("; ".join(slips))
+        matchmaker(settings)
+        return
+    logging.setup(conf, "openstack-zeromq")
+    for slip in slips:
+        LOG.warning(slip)
+    receiver = Receiver(settings)
+    receiver.on_signals()
+    try:
+        receiver.run()
+    finally:
+        receiver.close()
+
+
+def _default_files() -> list[str]:
+    return cfg.find_config_files(project="oslo", prog="zeromq")

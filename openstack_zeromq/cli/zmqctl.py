@@ -1,0 +1,80 @@
+"""zmqctl: look at a node and try it out. Every command ends with status 0, or with one line that says what to do."""
+
+import json
+import sys
+
+import click
+from oslo_config import cfg
+from rich.console import Console
+from rich.table import Table
+
+from openstack_zeromq import options
+from openstack_zeromq.cli.matrix import matrix
+from openstack_zeromq.cli.probe import probe
+from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.receiver import admin
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="openstack-zeromq")
+def main() -> None:
+    """Look at a node of the bus, and try it out."""
+
+
+@main.command()
+@click.option("--config-file", required=True, type=click.Path(exists=True, dir_okay=False), help="The node's zeromq.conf.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receiver's answer as it is.")
+def status(config_file: str, as_json: bool) -> None:
+    """What the receiver of this node is doing."""
+    settings = _settings(config_file)
+    try:
+        answer = admin.ask(settings.ipc_dir)
+    except (OSError, ValueError) as exc:
+        sys.exit(f"zmqctl: no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show(answer)
+
+
+main.add_command(matrix)
+main.add_command(probe)
+
+
+def _settings(config_file: str) -> options.Settings:
+    conf = cfg.ConfigOpts()
+    options.register(conf)
+    try:
+        conf(["--config-file", config_file], project="openstack-zeromq", prog="zmqctl")
+        return options.settings(conf)
+    except (ZeroMQError, cfg.Error) as exc:
+        sys.exit(f"zmqctl: {' '.join(str(exc).split())}")
+
+
+def _show(answer: dict[str, object]) -> None:
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]{answer['node']}[/]  up {answer['uptime_s']} s, pid {answer['pid']}, {answer['services']} services,"
+        f" incarnation {answer['incarnation']}, wire {answer['wire']}"
+    )
+    finder = answer["matchmaker"]
+    problem = finder["problem"]  # type: ignore[index]
+    console.print(f"matchmaker {finder['backend']}" + (f": [red]{problem}[/]" if problem else ""))  # type: ignore[index]
+    _table(console, "link", "state", "in_flight", rows=answer["links"])
+    _table(console, "channel", "consumers", "depth", rows=answer["channels"])
+    counted = {name: count for name, count in answer["counters"].items() if count}  # type: ignore[attr-defined]
+    console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()))
+
+
+def _table(console: Console, first: str, *columns: str, rows: object) -> None:
+    assert isinstance(rows, dict)  # noqa: S101 - what `Receiver.status` made
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in (first, *columns):
+        table.add_column(column.replace("_", " "), justify="left" if column in (first, "state") else "right")
+    for name, facts in rows.items():
+        state = facts.get("state")
+        style = {"up": "green", "down": "red", "connecting": "yellow"}.get(state, "")
+        table.add_row(name, *(str(facts[column]) for column in columns), style=style)
+    console.print(table)

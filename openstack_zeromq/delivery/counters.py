@@ -1,0 +1,26 @@
+"""Every event that is counted rather than passed over, by the name that status and metrics show."""
+
+from enum import StrEnum
+
+
+class Counter(StrEnum):
+    """What each counts stands beside it. A drop that has no name here does not exist."""
+
+    ACCEPTED = "accepted"  # messages taken over from services of this node
+    SENT = "sent"  # messages sent to peers, resends included
+    RESENT = "resent"  # of these: sent before
+    ARRIVED = "arrived"  # messages that came from peers
+    DUPLICATES = "duplicates"  # arrived again, recognised, not delivered again
+    HANDED = "handed"  # messages given to consumers of this node
+    TAKEN = "taken"  # of these: confirmed by the consumer
+    REQUEUED = "requeued"  # of these: given back by the consumer
+    ORPHANED = "orphaned"  # of these: the consumer went away before it took them
+    BUSY = "busy"  # refused for now: a queue was full
+    NOROUTE = "noroute"  # nobody here listens, or nobody anywhere
+    EXPIRED = "expired"  # given up: time to live was over
+    REJECTED = "rejected"  # refused for good
+    MALFORMED = "malformed"  # frames that are no message of ours
+    UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
+    REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
+    PEERS_LOST = "peers_lost"  # links that fell silent
+    CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye

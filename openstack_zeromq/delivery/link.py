@@ -1,0 +1,98 @@
+"""Link: is the peer there, and is it the same incarnation as before? Ping and pong, nothing else.
+
+A link is CONNECTING until the peer's first pong, UP while pongs come, DOWN after `SILENCE` seconds without. Messages are sent only
+while it is UP: what was never sent can go to another host without any risk of running twice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+PING_EVERY = 1.0
+SILENCE = 3.0
+CONNECT_WITHIN = 1.0
+REDIAL_EVERY = 2.0
+
+
+class LinkState(Enum):
+    CONNECTING = "connecting"
+    UP = "up"
+    DOWN = "down"
+
+
+class Ping(NamedTuple):
+    """Send a ping to `host` now."""
+
+    host: str
+
+
+class Dial(NamedTuple):
+    """Open a fresh connection to `host`; whatever still waits in an old one must not be sent."""
+
+    host: str
+
+
+class LinkUp(NamedTuple):
+    """`host` answers, for the first time, again, or as another incarnation: what it has not answered must be sent (again)."""
+
+    host: str
+
+
+class LinkDown(NamedTuple):
+    """`host` does not answer."""
+
+    host: str
+
+
+LinkAction = Ping | Dial | LinkUp | LinkDown
+
+
+@dataclass(slots=True)
+class Link:
+    """One peer. `jitter()` gives a factor around 1, so that a fabric does not redial in step."""
+
+    host: str
+    opened: float
+    jitter: Callable[[], float]
+    state: LinkState = LinkState.CONNECTING
+    incarnation: int | None = None
+    heard: float = 0.0
+    _ping_due: float = 0.0
+    _redial_due: float = 0.0
+
+    def open(self, now: float) -> list[LinkAction]:
+        """First connection."""
+        self._redial_due = now + REDIAL_EVERY * self.jitter()
+        return [Dial(self.host), *self._ping(now)]
+
+    def pong(self, incarnation: int, now: float) -> list[LinkAction]:
+        """The peer answered."""
+        self.heard = now
+        if self.state is LinkState.UP and incarnation == self.incarnation:
+            return []
+        self.state, self.incarnation = LinkState.UP, incarnation
+        return [LinkUp(self.host)]
+
+    def tick(self, now: float) -> list[LinkAction]:
+        """Time passed: ping, notice silence, dial again."""
+        actions: list[LinkAction] = []
+        silent_for = now - (self.heard or self.opened)
+        if self.state is LinkState.UP and silent_for >= SILENCE:
+            self.state = LinkState.DOWN
+            self._redial_due = now
+            actions.append(LinkDown(self.host))
+        elif self.state is LinkState.CONNECTING and silent_for >= CONNECT_WITHIN:
+            self.state = LinkState.DOWN
+            actions.append(LinkDown(self.host))
+        if self.state is LinkState.DOWN and now >= self._redial_due:
+            self._redial_due = now + REDIAL_EVERY * self.jitter()
+            actions.append(Dial(self.host))
+            actions += self._ping(now)
+        elif now >= self._ping_due:
+            actions += self._ping(now)
+        return actions
+
+    def _ping(self, now: float) -> list[LinkAction]:
+        self._ping_due = now + PING_EVERY
+        return [Ping(self.host)]

@@ -1,0 +1,165 @@
+"""Node: a whole receiver without its sockets. It joins outgoing, links and incoming, and knows who is alive.
+
+Every method is an event and returns what the shell must do. A message between two services of this node takes the
+same way as one that crosses the network, only that no frame is sent in between.
+"""
+
+from collections import Counter as Counts
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery.channel import Bounds, ConsumerId, Hand
+from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.incoming import HERE, Incoming, IncomingAction, Origin, Reply, Respond
+from openstack_zeromq.delivery.link import SILENCE, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.outgoing import Open, Outgoing, OutgoingAction, Routes, Send, Tell
+from openstack_zeromq.wire import AnswerEntry, MessageId
+
+Action = Hand | Reply | Respond | Send | Tell | Ping | Dial
+_Inner = IncomingAction | OutgoingAction | LinkAction
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """Who this node is, and its limits. `remember`: seconds, longer than any message lives."""
+
+    name: str
+    bounds: Bounds
+    remember: float
+    jitter: Callable[[], float]
+
+
+class Node:
+    """`started` and every `now` are monotonic seconds of the same clock."""
+
+    def __init__(self, facts: NodeFacts, routes: Routes, started: float) -> None:
+        self.counts: Counts[str] = Counts({counter.value: 0 for counter in Counter})
+        self.links: dict[str, Link] = {}
+        self._name = facts.name
+        self._jitter = facts.jitter
+        self._clients: dict[int, float] = {}
+        self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts)
+        self.outgoing = Outgoing(
+            facts.name,
+            routes,
+            self._reach,
+            self.incoming.serves,
+            facts.bounds,
+            facts.remember,
+            facts.jitter,
+            self.counts,
+        )
+
+    @property
+    def clients(self) -> int:
+        """Services connected now."""
+        return len(self._clients)
+
+    # events from services
+
+    def client_ping(self, client: int, now: float) -> None:
+        """A service shows that it is alive."""
+        self._clients[client] = now
+        self.incoming.client_here(client)
+
+    def client_left(self, client: int, now: float) -> list[Action]:
+        """A service said goodbye."""
+        self._clients.pop(client, None)
+        return self._settle(self.incoming.client_gone(client, now), now)
+
+    def client_message(self, client: int, message: Message, now: float) -> list[Action]:
+        """A service sends."""
+        return self._settle(self.outgoing.accept(client, message, now), now)
+
+    def join(self, channel: Channel, consumer: ConsumerId, credit: int, holding: Iterable[MessageId], now: float) -> list[Action]:
+        """A consumer starts on a channel; see `Incoming.join`."""
+        return self._settle(self.incoming.join(channel, consumer, credit, holding, now), now)
+
+    def leave(self, consumer: ConsumerId, now: float) -> list[Action]:
+        """A consumer stops."""
+        return self._settle(self.incoming.leave(consumer, now), now)
+
+    def drain(self, consumer: ConsumerId, now: float) -> list[Action]:
+        """A consumer wants no more."""
+        return self._settle(self.incoming.drain(consumer, now), now)
+
+    def consumer_answers(self, consumer: ConsumerId, entries: Iterable[AnswerEntry], now: float) -> list[Action]:
+        """A consumer, or the caller that got a reply, says what became of messages."""
+        inner = [action for entry in entries for action in self.incoming.answered(consumer, entry, now)]
+        return self._settle(inner, now)
+
+    def reply_failed(self, message_id: MessageId, now: float) -> list[Action]:
+        """A reply could not be given to the service that waits for it: it is not connected any more."""
+        return self._settle(self.incoming.reply_failed(message_id), now)
+
+    # events from peers
+
+    def peer_message(self, origin: Origin, message: Message, now: float) -> list[Action]:
+        """A message came over a link; `origin` is where its answer goes."""
+        self.counts[Counter.ARRIVED] += 1
+        return self._settle(self.incoming.arrive(origin, message, now), now)
+
+    def peer_answers(self, host: str, entries: Iterable[AnswerEntry], now: float) -> list[Action]:
+        """A peer answered for messages we sent it."""
+        inner = [action for entry in entries for action in self.outgoing.answered(host, entry, now)]
+        return self._settle(inner, now)
+
+    def pong(self, host: str, incarnation: int, now: float) -> list[Action]:
+        """A peer is there, as `incarnation`."""
+        link = self.links.get(host)
+        return [] if link is None else self._settle(link.pong(incarnation, now), now)
+
+    # time and routes
+
+    def routes_changed(self, now: float) -> list[Action]:
+        """The matchmaker's view changed."""
+        return self._settle(self.outgoing.routes_changed(now), now)
+
+    def tick(self, now: float) -> list[Action]:
+        """To be called several times a second."""
+        inner: list[_Inner] = [action for link in self.links.values() for action in link.tick(now)]
+        for client in [client for client, heard in self._clients.items() if now - heard > SILENCE]:
+            self.counts[Counter.CLIENTS_LOST] += 1
+            del self._clients[client]
+            inner += self.incoming.client_gone(client, now)
+        inner += self.incoming.tick(now)
+        inner += self.outgoing.tick(now)
+        return self._settle(inner, now)
+
+    # private
+
+    def _reach(self, host: str) -> LinkState | None:
+        if host == self._name:
+            return LinkState.UP
+        link = self.links.get(host)
+        return None if link is None else link.state
+
+    def _settle(self, inner: Iterable[_Inner], now: float) -> list[Action]:
+        """Carry out what concerns only this node until nothing but work for the shell is left, in order."""
+        work, outside = deque(inner), []
+        while work:
+            action = work.popleft()
+            match action:
+                case Send() if action.host == self._name:
+                    work.extend(self.incoming.arrive(HERE, action.message, now))
+                case Respond() if action.origin == HERE:
+                    work.extend(self.outgoing.answered(self._name, action.entry, now))
+                case Open():
+                    work.extend(self._open(action.host, now))
+                case LinkUp():
+                    work.extend(self.outgoing.link_up(action.host, now))
+                case LinkDown():
+                    self.counts[Counter.PEERS_LOST] += 1
+                    work.extend(self.outgoing.link_down(action.host, now))
+                case _:
+                    outside.append(action)
+        return outside
+
+    def _open(self, host: str, now: float) -> list[LinkAction]:
+        if host in self.links:
+            return []
+        link = self.links[host] = Link(host, now, self._jitter)
+        return link.open(now)

@@ -1,0 +1,135 @@
+"""Outbox: messages of one service process, kept until somebody has taken them.
+
+The receiver may die at any moment: whatever it has not finally answered is sent again to its next incarnation, marked as
+resent, under the same id. The outbox is bounded; the shell makes senders wait while it is `full`.
+"""
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.wire import Answer, AnswerEntry, MessageId
+
+BACK_OFF_FIRST = 0.02
+BACK_OFF_MOST = 1.0
+FINAL = frozenset({Answer.TAKEN, Answer.NOROUTE, Answer.REJECTED, Answer.EXPIRED})
+
+
+class Transmit(NamedTuple):
+    """Send `message` to the local receiver."""
+
+    message: Message
+    resent: bool
+
+
+class Outcome(NamedTuple):
+    """Tell the sender: ACCEPTED (once), or how it ended."""
+
+    id: MessageId
+    answer: Answer
+    reason: str
+
+
+@dataclass(slots=True)
+class _Kept:
+    message: Message
+    sends: int = 0
+    accepted: bool = False
+    refusals: int = 0
+
+
+class Outbox:
+    """`jitter()` is a factor around 1."""
+
+    def __init__(self, bounds: Bounds, jitter: Callable[[], float]) -> None:
+        self._bounds = bounds
+        self._jitter = jitter
+        self._kept: OrderedDict[MessageId, _Kept] = OrderedDict()
+        self._bytes = 0
+        self._timers: list[tuple[float, MessageId]] = []
+        self._next_expiry_check = 0.0
+        self._incarnation: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def full(self) -> bool:
+        """No room for another message now."""
+        return len(self._kept) >= self._bounds.messages or self._bytes >= self._bounds.bytes
+
+    @property
+    def refused(self) -> bool:
+        """Is anything to be sent again because the receiver was busy?"""
+        return bool(self._timers)
+
+    @property
+    def all_accepted(self) -> bool:
+        """Has the receiver taken over everything?"""
+        return all(kept.accepted for kept in self._kept.values())
+
+    def settled(self, following: int) -> int:
+        """The sequence below which nothing will ever be sent again; `following` is the next one to be used."""
+        oldest = next(iter(self._kept), None)
+        return following if oldest is None else oldest.sequence
+
+    def add(self, message: Message) -> list[Transmit]:
+        """A new message, to be sent as soon as a receiver is there."""
+        kept = self._kept[message.id] = _Kept(message)
+        self._bytes += len(message.body)
+        return [] if self._incarnation is None else [self._transmit(kept)]
+
+    def receiver(self, incarnation: int) -> list[Transmit]:
+        """The local receiver is there, as `incarnation`; a new one gets everything again."""
+        if incarnation == self._incarnation:
+            return []
+        self._incarnation = incarnation
+        return [self._transmit(kept) for kept in self._kept.values()]
+
+    def answered(self, entry: AnswerEntry, now: float) -> list[Outcome]:
+        """The receiver says what became of a message."""
+        kept = self._kept.get(entry.id)
+        if kept is None:
+            return []
+        if entry.answer in FINAL:
+            self._forget(entry.id)
+            return [Outcome(*entry)]
+        if entry.answer is Answer.BUSY:
+            kept.refusals += 1
+            pause = min(BACK_OFF_FIRST * 2.0 ** min(kept.refusals, 10), BACK_OFF_MOST) * self._jitter()
+            heapq.heappush(self._timers, (now + pause, entry.id))
+            return []
+        if kept.accepted:
+            return []
+        kept.accepted = True
+        return [Outcome(*entry)]
+
+    def give_up(self, message_id: MessageId) -> None:
+        """The sender does not want an answer any more (a call that timed out)."""
+        if message_id in self._kept:
+            self._forget(message_id)
+
+    def tick(self, now: float) -> list[Transmit | Outcome]:
+        """Time passed: send again what was refused for now, expire what is over."""
+        actions: list[Transmit | Outcome] = []
+        while self._timers and self._timers[0][0] <= now:
+            kept = self._kept.get(heapq.heappop(self._timers)[1])
+            if kept is not None and self._incarnation is not None:
+                actions.append(self._transmit(kept))
+        if now >= self._next_expiry_check:
+            self._next_expiry_check = now + 1.0
+            for message_id in [key for key, kept in self._kept.items() if kept.message.expires <= now]:
+                self._forget(message_id)
+                actions.append(Outcome(message_id, Answer.EXPIRED, "no receiver took it in time"))
+        return actions
+
+    def _transmit(self, kept: _Kept) -> Transmit:
+        kept.sends += 1
+        return Transmit(kept.message, kept.sends > 1 and kept.sends - 1 > kept.refusals)
+
+    def _forget(self, message_id: MessageId) -> None:
+        self._bytes -= len(self._kept.pop(message_id).message.body)

@@ -1,0 +1,117 @@
+"""Listener: what an oslo.messaging server polls, and the messages it gets.
+
+A message counts as taken when the server acknowledges it, which for RPC is just before it runs. Until then it belongs to the
+sender: should this process die, another consumer gets it.
+"""
+
+import queue
+import time
+from typing import TYPE_CHECKING, Any
+
+from oslo_log import log as logging
+from oslo_messaging._drivers import base
+
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.driver import payload
+from openstack_zeromq.errors import MalformedError
+from openstack_zeromq.wire import Answer, Kind, MessageId
+
+if TYPE_CHECKING:
+    from openstack_zeromq.driver.connection import Connection, Consumer
+
+LOG = logging.getLogger(__name__)
+
+
+class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
+    """A call, cast, fanout or notification in a server's hands."""
+
+    def __init__(self, connection: "Connection", consumer: "Consumer", message: Message, request: payload.Request):
+        super().__init__(request.context, request.message, str(message.id))
+        self.client_timeout = request.monitor
+        self._connection = connection
+        self._consumer = consumer
+        self._header = message.header
+        self._replied = message.header.kind is not Kind.CALL
+
+    def acknowledge(self) -> None:
+        self._connection.answer(self._consumer, self._header.id, Answer.TAKEN)
+
+    def requeue(self) -> None:
+        self._connection.answer(self._consumer, self._header.id, Answer.REQUEUED)
+
+    def reply(self, reply: Any = None, failure: Any = None) -> None:
+        if self._replied:
+            return
+        self._replied = True
+        try:
+            body = payload.pack_failure(failure) if failure else payload.pack_result(reply)
+        except (TypeError, ValueError) as exc:
+            LOG.error("the reply to call %s cannot be serialised: %s", self.msg_id, exc)  # noqa: TRY400
+            body = payload.pack_failure((type(exc), exc, exc.__traceback__))
+        self._connection.reply(self._header, body, final=True)
+
+    def heartbeat(self) -> None:
+        """:raises RuntimeError: the reply was sent; oslo.messaging then stops calling this."""
+        if self._replied:
+            raise RuntimeError(f"call {self.msg_id} has its reply")
+        self._connection.reply(self._header, b"", final=False)
+
+
+class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
+    """One server's or notification listener's consumers."""
+
+    def __init__(self, connection: "Connection") -> None:
+        super().__init__()
+        self._connection = connection
+        self._arrived: queue.SimpleQueue[tuple[Consumer, Message] | None] = queue.SimpleQueue()
+        self._stopped = False
+        self._polled: set[MessageId] = set()
+
+    def put(self, consumer: "Consumer", message: Message) -> None:
+        """A message for this listener; called by the connection's thread."""
+        self._arrived.put((consumer, message))
+
+    def poll(self, timeout: float | None = None, batch_size: int = 1, batch_timeout: float | None = None) -> list[Any]:
+        """As `PollStyleListener.poll` asks: up to `batch_size` messages; after `stop` what is left, then nothing."""
+        batch: list[Any] = []
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while len(batch) < batch_size:
+            incoming = self._next(deadline)
+            if incoming is None:
+                break
+            if not batch and batch_timeout is not None:
+                deadline = time.monotonic() + batch_timeout
+            batch.append(incoming)
+        return batch
+
+    def stop(self) -> None:
+        """Ask for no more; `poll` drains what is here."""
+        self._stopped = True
+        self._connection.drain(self)
+        self._arrived.put(None)
+
+    def cleanup(self) -> None:
+        """Leave the channels; what was never polled goes back."""
+        self._stopped = True
+        self._connection.unlisten(self)
+
+    def _next(self, deadline: float | None) -> ZmqIncoming | None:
+        while True:
+            self._connection.log_notes()
+            try:
+                if self._stopped:
+                    item = self._arrived.get_nowait()
+                elif deadline is None:
+                    item = self._arrived.get()
+                else:
+                    item = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                return None
+            if item is None:
+                continue
+            consumer, message = item
+            try:
+                return ZmqIncoming(self._connection, consumer, message, payload.unpack_request(message.body))
+            except MalformedError:
+                LOG.error("message %s on %s has a body that is no request; dropped", message.id, consumer.channel)  # noqa: TRY400
+                self._connection.answer(consumer, message.id, Answer.REJECTED)

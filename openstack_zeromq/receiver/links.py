@@ -1,0 +1,200 @@
+"""Links: the TCP side of a receiver. One socket that peers dial, one that dials peers.
+
+A link is directed: messages go out over the connection that we dialled and their answers come back on it. What a peer sends
+us comes in on the connection that it dialled.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import zmq
+from oslo_log import log as logging
+
+from openstack_zeromq import sockets, wire
+from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.incoming import Origin
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.errors import ConfigError, MalformedError
+from openstack_zeromq.matchmaker.base import Matchmaker
+from openstack_zeromq.options import GROUP, Settings
+from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.wire import Answer, AnswerEntry, Kind
+
+LOG = logging.getLogger(__name__)
+
+_KNOWN_PEERS = 10_000
+_MESSAGE_FRAMES = 2
+
+
+class Links:
+    """:raises ConfigError: the port cannot be bound."""
+
+    def __init__(
+        self,
+        ctx: sockets.ZmqContext,
+        settings: Settings,
+        matchmaker: Matchmaker,
+        node: Node,
+        report: Report,
+        incarnation: int,
+    ) -> None:
+        self._settings = settings
+        self._matchmaker = matchmaker
+        self._node = node
+        self._report = report
+        self._incarnation = incarnation
+        self._me = {"node": settings.host, "incarnation": incarnation}
+        self._ping = wire.encode_control(Kind.PING, **self._me)
+        self._pong = wire.encode_control(Kind.PONG, **self._me)
+        self.inward = sockets.tcp_router(ctx, settings.max_message_size)
+        self.monitor = self.inward.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        self.outward = sockets.tcp_router(ctx, settings.max_message_size)
+        self._dialer = sockets.Dialer(self.outward)
+        self._host_of: dict[bytes, str] = {}
+        self._name_of: dict[str, bytes] = {}
+        self._addresses: dict[bytes, str] = {}
+        self._answers: defaultdict[Origin, list[AnswerEntry]] = defaultdict(list)
+        self._bind()
+
+    # outward: messages to peers, their answers back
+
+    def dial(self, host: str) -> None:
+        """Open a fresh connection to `host`, instead of the one there was."""
+        former = self._name_of.pop(host, None)
+        if former is not None:
+            del self._host_of[former]
+            self._dialer.close(former)
+        address, port = self._matchmaker.endpoint(host, self._settings.port)
+        try:
+            name = self._dialer.open(sockets.tcp_endpoint(address, port))
+        except zmq.ZMQError as exc:
+            LOG.warning("no connection to host %s at %s port %s: %s", host, address, port, exc)
+            return
+        self._name_of[host], self._host_of[name] = name, host
+
+    def ping(self, host: str) -> None:
+        self._send(host, self._ping)
+
+    def send(self, host: str, message: Message, resent: bool, now: float) -> None:
+        """Put `message` on the link; should the link die now, it is sent again when the link is back."""
+        self._send(host, message.stamped(self._incarnation, now, resent), message.body)
+
+    def from_peers(self, limit: int, now: float) -> Iterator[list[Action]]:
+        """Read answers and pongs, at most `limit`."""
+        for frames in sockets.drain(self.outward, limit):
+            host = self._host_of.get(frames[0])
+            if host is None:
+                continue
+            try:
+                yield self._read_answer(host, frames[1:], now)
+            except MalformedError as exc:
+                self._report.bad(Counter.MALFORMED, host, f"answer on a link: {exc.reason}")
+
+    # inward: messages from peers, our answers back
+
+    def messages(self, limit: int, now: float) -> Iterator[list[Action]]:
+        """Read what peers send, at most `limit`."""
+        for _ in range(limit):
+            try:
+                origin = self.inward.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            frames = self._rest(origin)
+            try:
+                yield self._read_message(origin, frames, now)
+            except MalformedError as exc:
+                who = self._addresses.get(origin, "?")
+                self._report.bad(Counter.MALFORMED, who.rpartition(":")[0] or who, f"frames on a link: {exc.reason}")
+
+    def respond(self, origin: Origin, entry: AnswerEntry) -> None:
+        """Answer a peer; goes out with the next `flush`."""
+        self._answers[origin].append(entry)
+
+    def flush(self) -> None:
+        """Send the answers that have gathered."""
+        if not self._answers:
+            return
+        answers, self._answers = self._answers, defaultdict(list)
+        for origin, entries in answers.items():
+            if not sockets.send(self.inward, [origin, wire.encode_answers(entries)]):
+                self._node.counts[Counter.UNANSWERABLE] += len(entries)
+
+    def failed_handshakes(self) -> None:
+        """Count connections that did not speak our protocol."""
+        for frames in sockets.drain(self.monitor, 100):
+            event = int.from_bytes(frames[0][:2], "little")
+            who = frames[1].decode("utf-8", "replace") if len(frames) > 1 else "?"
+            if event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+                self._report.bad(Counter.REFUSED_HANDSHAKES, who, "a connection that does not speak ZMTP 3")
+
+    def close(self) -> None:
+        self.inward.disable_monitor()
+        self.monitor.close(0)
+        self.inward.close(500)
+        self.outward.close(0)
+
+    # private
+
+    def _bind(self) -> None:
+        address, port = self._settings.bind_address, self._settings.port
+        try:
+            self.inward.bind(sockets.tcp_endpoint(address, port))
+        except zmq.ZMQError as exc:
+            if exc.errno == zmq.EADDRINUSE:
+                remedy = f"another program listens there; stop it, or set [{GROUP}] rpc_zmq_port"
+            elif exc.errno == zmq.EADDRNOTAVAIL or "No such device" in str(exc):
+                remedy = f"this machine has no such address; set [{GROUP}] rpc_zmq_bind_address"
+            else:
+                remedy = f"see [{GROUP}] rpc_zmq_bind_address and rpc_zmq_port"
+            raise ConfigError(f"cannot listen on {address} port {port}: {exc.strerror}: {remedy}") from None
+
+    def _send(self, host: str, *frames: bytes) -> None:
+        name = self._name_of.get(host)
+        if name is not None:
+            sockets.send(self.outward, [name, *frames])
+
+    def _rest(self, origin: Origin) -> list[bytes]:
+        """The frames behind the routing id; from a new connection, note where it comes from."""
+        if origin in self._addresses or not self.inward.get(zmq.RCVMORE):
+            return self.inward.recv_multipart() if self.inward.get(zmq.RCVMORE) else []
+        first = self.inward.recv(copy=False)
+        if len(self._addresses) >= _KNOWN_PEERS:
+            self._addresses.clear()
+        self._addresses[origin] = str(first.get("Peer-Address"))
+        more = self.inward.recv_multipart() if first.more else []
+        return [first.bytes, *more]
+
+    def _read_message(self, origin: Origin, frames: list[bytes], now: float) -> list[Action]:
+        if not frames:
+            raise MalformedError("empty")
+        if len(frames) == 1:
+            if wire.kind_of(frames[0]) is not Kind.PING:
+                raise MalformedError("truncated" if wire.kind_of(frames[0]) in wire.MESSAGE_KINDS else "kind")
+            wire.decode_control(frames[0])
+            sockets.send(self.inward, [origin, self._pong])
+            return []
+        if len(frames) != _MESSAGE_FRAMES:
+            raise MalformedError("frames")
+        message = Message.read(frames[0], frames[1], now)
+        if len(message.body) > self._settings.max_message_size:
+            self.respond(origin, AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size"))
+            raise MalformedError("oversized")
+        return self._node.peer_message(origin, message, now)
+
+    def _read_answer(self, host: str, frames: list[bytes], now: float) -> list[Action]:
+        if len(frames) != 1:
+            raise MalformedError("frames")
+        kind = wire.kind_of(frames[0])
+        if kind is Kind.ANSWERS:
+            return self._node.peer_answers(host, wire.decode_answers(frames[0]), now)
+        if kind is not Kind.PONG:
+            raise MalformedError("kind")
+        facts = wire.decode_control(frames[0])
+        node, incarnation = facts.get("node"), facts.get("incarnation")
+        if node != host:
+            LOG.error("who answers for host %s calls itself %r: correct its address in the matchmaker", host, node)
+            return []
+        if not isinstance(incarnation, int):
+            raise MalformedError("control")
+        return self._node.pong(host, incarnation, now)

@@ -1,0 +1,240 @@
+"""The receiver's loop: read what is there, let the node decide, do what it says, send the gathered answers, again.
+
+One thread, one poller. Answers are gathered over one pass and go out together, so that a busy link carries few frames.
+"""
+
+import fcntl
+import math
+import os
+import random
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+import zmq
+from oslo_log import log as logging
+
+from openstack_zeromq import sockets
+from openstack_zeromq.delivery.channel import Bounds, Hand
+from openstack_zeromq.delivery.incoming import Reply, Respond
+from openstack_zeromq.delivery.link import Dial, Ping
+from openstack_zeromq.delivery.node import Action, Node, NodeFacts
+from openstack_zeromq.delivery.outgoing import Send, Tell
+from openstack_zeromq.errors import ConfigError
+from openstack_zeromq.matchmaker.choose import matchmaker
+from openstack_zeromq.options import GROUP, Settings
+from openstack_zeromq.receiver.admin import Admin
+from openstack_zeromq.receiver.links import Links
+from openstack_zeromq.receiver.local import Local
+from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.wire import MAJOR, MINOR
+
+LOG = logging.getLogger(__name__)
+
+_TICK = 0.05
+_LOOK_EVERY = 0.5
+_BATCH = 256
+_REMEMBER = 600.0
+
+
+class Receiver:
+    """The daemon. Everything is bound when the constructor returns.
+
+    :raises ConfigError: something the options ask for is not to be had; the message names the remedy.
+    :raises RingError: the ring cannot be read.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.security != "none":
+            raise ConfigError(
+                f"[{GROUP}] zmq_security = {settings.security}: this release has no keys yet; set zmq_security = none"
+                " on a network that nobody else can reach"
+            )
+        self._settings = settings
+        self._started = time.monotonic()
+        self._stopping = False
+        self._reload = False
+        self._lock = _lock_directory(settings.ipc_dir)
+        self._matchmaker = matchmaker(settings)
+        self._incarnation = secrets.randbits(63)
+        bounds = Bounds(settings.topic_backlog, settings.backlog_size)
+        facts = NodeFacts(settings.host, bounds, settings.message_ttl + _REMEMBER, lambda: random.uniform(0.8, 1.2))  # noqa: S311
+        self._node = Node(facts, self._matchmaker, self._started)
+        report = Report(self._node.counts)
+        self._context = sockets.context()
+        self._links = Links(self._context, settings, self._matchmaker, self._node, report, self._incarnation)
+        self._local = Local(self._context, settings, self._node, report, self._incarnation)
+        self._admin = Admin(settings.ipc_dir)
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        LOG.warning(
+            "zmq_security = none: nothing on port %s is encrypted or authenticated; not for production",
+            self._settings.port,
+        )
+        LOG.info(
+            "receiver of node %s listens on %s port %s, channels below %s, matchmaker %s",
+            self._settings.host,
+            self._settings.bind_address,
+            self._settings.port,
+            self._settings.ipc_dir,
+            self._settings.matchmaker,
+        )
+        poller = zmq.Poller()
+        for watched in (
+            self._links.inward,
+            self._links.outward,
+            self._links.monitor,
+            self._local.ingress,
+            self._local.channels,
+            self._admin.socket,
+            self._wake_read,
+        ):
+            poller.register(watched, zmq.POLLIN)
+        next_tick = next_look = 0.0
+        while not self._stopping:
+            now = time.monotonic()
+            ready = {handle for handle, _ in poller.poll(max(0, math.ceil((next_tick - now) * 1000)))}
+            now = time.monotonic()
+            self._read(ready, now)
+            if now >= next_tick:
+                next_tick = now + _TICK
+                self._do(self._node.tick(now), now)
+                self._local.tick(now)
+            if now >= next_look or self._reload:
+                next_look = now + _LOOK_EVERY
+                self._look_at_routes(now)
+            self._links.flush()
+            self._local.flush()
+        LOG.info("receiver of node %s stops", self._settings.host)
+
+    def stop(self) -> None:
+        """End `run` after the present pass; safe in a signal handler and from other threads."""
+        self._stopping = True
+        self._wake_write.send(b"s")
+
+    def on_signals(self) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP looks at the ring at once; only in the main thread."""
+
+        def stop(_signal: int, _frame: FrameType | None) -> None:
+            self.stop()
+
+        def reload(_signal: int, _frame: FrameType | None) -> None:
+            self._reload = True
+            self._wake_write.send(b"h")
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, reload)
+
+    def close(self) -> None:
+        """Give back everything; what was not taken lives on with its senders."""
+        self._admin.close()
+        self._links.close()
+        self._local.close()
+        self._context.term()
+        self._wake_read.close()
+        self._wake_write.close()
+        os.close(self._lock)
+
+    def status(self) -> dict[str, object]:
+        """What the admin socket answers."""
+        now = time.monotonic()
+        node = self._node
+        return {
+            "node": self._settings.host,
+            "incarnation": f"{self._incarnation:016x}",
+            "wire": f"{MAJOR}.{MINOR}",
+            "pid": os.getpid(),
+            "uptime_s": round(now - self._started, 1),
+            "matchmaker": {"backend": self._settings.matchmaker, "problem": self._matchmaker.problem},
+            "services": node.clients,
+            "links": {
+                host: {"state": link.state.value, "in_flight": node.outgoing.in_flight(host)}
+                for host, link in sorted(node.links.items())
+            },
+            "channels": {
+                str(channel): {"consumers": queue.consumers, "depth": queue.depth}
+                for channel, queue in sorted(node.incoming.channels.items(), key=lambda item: str(item[0]))
+            },
+            "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
+            "incoming": {"messages": node.incoming.in_hand},
+            "counters": dict(node.counts),
+        }
+
+    # private
+
+    def _read(self, ready: set[object], now: float) -> None:
+        links, local = self._links, self._local
+        for source, read in (
+            (local.channels, local.from_consumers),
+            (links.outward, links.from_peers),
+            (links.inward, links.messages),
+            (local.ingress, local.from_clients),
+        ):
+            if source in ready:
+                for actions in read(_BATCH, now):
+                    self._do(actions, now)
+        if links.monitor in ready:
+            links.failed_handshakes()
+        if self._admin.socket.fileno() in ready:
+            self._admin.answer(self.status())
+        if self._wake_read.fileno() in ready:
+            self._wake_read.recv(4096)
+
+    def _do(self, actions: Iterable[Action], now: float) -> None:
+        for action in actions:
+            match action:
+                case Tell():
+                    self._local.tell(action.client, action.entry)
+                case Respond():
+                    self._links.respond(action.origin, action.entry)
+                case Send():
+                    self._links.send(action.host, action.message, action.resent, now)
+                case Hand():
+                    if not self._local.hand(action.consumer, action.message, now):
+                        self._do(self._node.leave(action.consumer, now), now)
+                case Reply():
+                    if not self._local.reply(action.client, action.message):
+                        self._do(self._node.reply_failed(action.message.id, now), now)
+                case Dial():
+                    self._links.dial(action.host)
+                case Ping():
+                    self._links.ping(action.host)
+
+    def _look_at_routes(self, now: float) -> None:
+        self._reload = False
+        before = self._matchmaker.problem
+        if self._matchmaker.refresh():
+            LOG.info("the matchmaker's view changed")
+            self._do(self._node.routes_changed(now), now)
+        problem = self._matchmaker.problem
+        if problem and problem != before:
+            LOG.error("the last good view is kept: %s", problem)
+
+
+def _lock_directory(ipc_dir: str) -> int:
+    """Make the directory when it is missing, and be its only receiver; the lock ends with the process."""
+    path = Path(ipc_dir)
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        lock = os.open(path / "receiver.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise ConfigError(
+            f"[{GROUP}] rpc_zmq_ipc_dir = {ipc_dir}: {exc.strerror}; make it a directory that this user may write"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise ConfigError(
+            f"[{GROUP}] rpc_zmq_ipc_dir = {ipc_dir}: another receiver serves this directory; stop it or choose another"
+        ) from None
+    return lock

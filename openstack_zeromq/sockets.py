@@ -1,0 +1,108 @@
+"""Sockets: every ZeroMQ socket is made here, with the options that experience taught.
+
+Linger is bounded, a bare socket refuses protocols other than ZMTP 3 (`zap_domain`), a one-way cut is noticed (heartbeats), a
+message that cannot go out is reported and not dropped (`ROUTER_MANDATORY`), and an address is never silently taken over.
+Queues inside libzmq are unlimited on the sending side: the bounds are in `delivery`, which sends only what it has credit for.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import zmq
+
+ZAP_DOMAIN = b"openstack-zeromq"
+_HEARTBEAT_MS = 1000
+_SILENCE_MS = 3000
+_RECONNECT_MS = 20
+_RECONNECT_MOST_MS = 500
+_ROUTING_ID_BYTES = 8
+
+ZmqContext = zmq.Context[Any]
+ZmqSocket = zmq.Socket[Any]
+
+
+def context() -> ZmqContext:
+    """A context that can hold a socket for every peer; it never makes the process wait at exit."""
+    made: ZmqContext = zmq.Context()
+    made.set(zmq.MAX_SOCKETS, 4096)
+    made.set(zmq.BLOCKY, 0)
+    return made
+
+
+def router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
+    """A ROUTER that reports undeliverable messages; frames above twice `max_message_size` end the connection."""
+    made: ZmqSocket = ctx.socket(zmq.ROUTER)
+    made.set(zmq.LINGER, 0)
+    made.set(zmq.ROUTER_MANDATORY, 1)
+    made.set(zmq.ROUTER_HANDOVER, 1)
+    made.set(zmq.SNDHWM, 0)
+    made.set(zmq.MAXMSGSIZE, 2 * max_message_size)
+    made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    made.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    made.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+    return made
+
+
+def tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
+    """A router for links: with heartbeats, IPv6 where an address is one."""
+    made = router(ctx, max_message_size)
+    made.set(zmq.IPV6, 1)
+    made.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    made.set(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
+    made.set(zmq.HANDSHAKE_IVL, _SILENCE_MS)
+    made.set(zmq.TCP_KEEPALIVE, 1)
+    return made
+
+
+def tcp_endpoint(address: str, port: int) -> str:
+    """`tcp://…` for a host name, an IPv4 or IPv6 address, or `*`."""
+    return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def send(socket: ZmqSocket, frames: Sequence[bytes]) -> bool:
+    """Send without waiting; False when the addressee (the first frame) is not connected."""
+    try:
+        socket.send_multipart(frames, zmq.DONTWAIT)
+    except zmq.ZMQError as exc:
+        if exc.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def drain(socket: ZmqSocket, limit: int) -> Iterator[list[bytes]]:
+    """The messages that are there now, at most `limit`, so that one busy socket does not starve the others."""
+    for _ in range(limit):
+        try:
+            yield socket.recv_multipart(zmq.DONTWAIT)
+        except zmq.Again:
+            return
+
+
+class Dialer:
+    """Connections from one ROUTER to many addresses, each with a name of its own that is never used twice."""
+
+    def __init__(self, socket: ZmqSocket) -> None:
+        self.socket = socket
+        self._endpoints: dict[bytes, str] = {}
+        self._serial = 0
+
+    def open(self, endpoint: str, routing_id: bytes | None = None) -> bytes:
+        """Start connecting; the name that stands for the connection in frames to and from it.
+
+        `routing_id` is what the other side sees; by default a fresh random one.
+        """
+        self._serial += 1
+        name = b"%d" % self._serial
+        self.socket.set(zmq.ROUTING_ID, routing_id or os.urandom(_ROUTING_ID_BYTES))
+        self.socket.set(zmq.CONNECT_ROUTING_ID, name)
+        self.socket.connect(endpoint)
+        self._endpoints[name] = endpoint
+        return name
+
+    def close(self, name: bytes) -> None:
+        """End a connection; what waits in it is dropped."""
+        endpoint = self._endpoints.pop(name, None)
+        if endpoint is not None:
+            self.socket.disconnect(endpoint)
