@@ -15,6 +15,27 @@ export LC_ALL := C.UTF-8
 # Tools that are called by name (molecule calls ansible-playbook) must be ours.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
+ARGS     ?=
+
+define LOOK_AROUND
+
+Three nodes run below .local. Look around:
+
+  .local/venv/bin/zmqctl status --config-file .local/node1/etc/zeromq.conf    what a receiver is doing
+  ls -l .local/node1/run                                                      its unix sockets, one per channel
+  cat .local/node1/etc/matchmaker_ring.json                                   which hosts serve which topic
+  tail -f .local/node*/log/receiver.log                                       the logs
+
+Kill one receiver, see it heal, and prove it again:
+
+  kill -9 $$(.local/venv/bin/supervisorctl -c .local/node2/supervisor/supervisord.conf pid receiver)
+  .venv/bin/ansible-playbook playbooks/verify.yml
+
+Stop it all: make demo-down
+endef
+export LOOK_AROUND
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -26,12 +47,12 @@ help: ## Show this list
 
 .PHONY: demo
 demo: rollout-venv ## Roll out three nodes on this machine and send real RPC between them
-	@$(BIN)/ansible-playbook site.yml
-	@$(BIN)/python tools/look_around.py
+	@$(BIN)/ansible-playbook site.yml $(ARGS)
+	@echo "$$LOOK_AROUND"
 
 .PHONY: demo-down
 demo-down: rollout-venv ## Stop the demo and remove its files
-	@$(BIN)/ansible-playbook playbooks/destroy.yml
+	@$(BIN)/ansible-playbook playbooks/destroy.yml $(ARGS)
 
 .PHONY: test
 test: packages lint molecule ## Everything: lint, molecule, and all tests
@@ -72,8 +93,8 @@ test-pythons: ## Unit and functional tests under each Python of 3.11, 3.12, 3.13
 
 .PHONY: clean
 clean: ## Remove all that was made, except a demo that still runs
-	@if [ -d .local ]; then echo "the demo is still there: make demo-down first"; exit 1; fi
-	rm -rf $(VENV) .build .ansible .cache build dist *.egg-info
+	@if [ -n "$$(ls .local 2>/dev/null)" ]; then echo "the demo is still there: make demo-down first"; exit 1; fi
+	rm -rf $(VENV) .local .build .ansible .cache build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

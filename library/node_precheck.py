@@ -5,7 +5,9 @@ Runs before the package is there, so it stands on the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import subprocess
@@ -168,13 +170,17 @@ def port_holders(host: str, port: int) -> Iterator[tuple[int, list[str]]]:
     """Pid and command line of each process (that we may look at) whose listening socket keeps us off."""
     wanted = {f"socket:[{inode}]" for inode in listening_inodes(host, port)}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if wanted & {os.readlink(descriptor) for descriptor in (entry / "fd").iterdir()}:
-                yield int(entry.name), (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-        except OSError:
-            continue  # it ended meanwhile, or is not ours to look at
+        if entry.name.isdigit() and wanted.intersection(open_files(entry)):
+            command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            yield int(entry.name), command
+
+
+def open_files(process: Path) -> Iterator[str]:
+    """What the descriptors of a process are; nothing when it ended meanwhile or is not ours to look at."""
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield os.readlink(descriptor)
 
 
 def listening_inodes(host: str, port: int) -> Iterator[str]:
@@ -196,8 +202,9 @@ def listening_inodes(host: str, port: int) -> Iterator[str]:
 def kernel_address(text: str) -> str:
     """The address that /proc/net/tcp writes as words of hexadecimal in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
-    packed = b"".join(word[::-1] if sys.byteorder == "little" else word for word in words)
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
+    address = ipaddress.ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
+    # An IPv6 socket that carries IPv4, as libzmq's with ZMQ_IPV6.
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 if __name__ == "__main__":

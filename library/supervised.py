@@ -293,9 +293,7 @@ class Supervisor:
             raise SupervisedError(f"{shlex.join(command)} failed: {(done.stderr or done.stdout).strip()}")
         self._rpc = self._connect()
         if not until(lambda: self.daemon() is not None, self._timeout):
-            raise SupervisedError(
-                f"supervisord does not answer after {self._timeout} s\n{tail(self._log('supervisord'))}"
-            )
+            raise SupervisedError(f"supervisord does not answer after {self._timeout} s\n{tail(self._log('supervisord'))}")
 
     def _shut_down(self) -> None:
         pid = self.daemon()

@@ -104,7 +104,6 @@ _config_file = click.option(
 def serve(config_file: Path, log_file: str | None) -> None:
     """Answer calls and take notifications until SIGTERM."""
     conf = _configure(config_file)
-    log.register_options(conf)
     if log_file:
         conf.set_override("log_file", log_file)
     log.setup(conf, "zmq-probe")
@@ -283,6 +282,7 @@ def _configure(config_file: Path) -> cfg.ConfigOpts:
     """The global configuration, as a service has it: oslo.messaging registers its metrics and tracing only there."""
     oslo_messaging.set_transport_defaults(control_exchange=EXCHANGE)
     conf = cfg.CONF
+    log.register_options(conf)  # has command line options, so it must come before the parsing
     try:
         conf(args=[], project="zmq-probe", default_config_files=[str(config_file)], default_config_dirs=[])
     except cfg.Error as fault:
