@@ -15,7 +15,8 @@ ZAP_DOMAIN = b"openstack-zeromq"
 _HEARTBEAT_MS = 1000
 _SILENCE_MS = 3000
 _RECONNECT_MS = 20
-_RECONNECT_MOST_MS = 500
+_RECONNECT_MOST_MS = 100
+_REDIAL_MOST_MS = 1000
 _ROUTING_ID_BYTES = 8
 
 ZmqContext = zmq.Context[Any]
@@ -52,6 +53,7 @@ def tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
     made.set(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
     made.set(zmq.HANDSHAKE_IVL, _SILENCE_MS)
     made.set(zmq.TCP_KEEPALIVE, 1)
+    made.set(zmq.RECONNECT_IVL_MAX, _REDIAL_MOST_MS)
     return made
 
 

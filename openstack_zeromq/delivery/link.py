@@ -1,7 +1,7 @@
 """Link: is the peer there, and is it the same incarnation as before? Ping and pong, nothing else.
 
-A link is CONNECTING until the peer's first pong, UP while pongs come, DOWN after `SILENCE` seconds without. Messages are sent only
-while it is UP: what was never sent can go to another host without any risk of running twice.
+A link is CONNECTING until the peer's first pong, UP while pongs come, DOWN after `SILENCE` seconds without. Messages are
+sent only while it is UP: what was never sent can go to another host without any risk of running twice.
 """
 
 from collections.abc import Callable

@@ -6,30 +6,19 @@ same way as one that crosses the network, only that no frame is sent in between.
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.channel import Bounds, ConsumerId, Hand
+from openstack_zeromq.delivery.channel import ConsumerId, Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import HERE, Incoming, IncomingAction, Origin, Reply, Respond
 from openstack_zeromq.delivery.link import SILENCE, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.outgoing import Open, Outgoing, OutgoingAction, Routes, Send, Tell
+from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Routes, Send, Surroundings, Tell
 from openstack_zeromq.wire import AnswerEntry, MessageId
 
 Action = Hand | Reply | Respond | Send | Tell | Ping | Dial
 _Inner = IncomingAction | OutgoingAction | LinkAction
-
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """Who this node is, and its limits. `remember`: seconds, longer than any message lives."""
-
-    name: str
-    bounds: Bounds
-    remember: float
-    jitter: Callable[[], float]
 
 
 class Node:
@@ -42,16 +31,7 @@ class Node:
         self._jitter = facts.jitter
         self._clients: dict[int, float] = {}
         self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts)
-        self.outgoing = Outgoing(
-            facts.name,
-            routes,
-            self._reach,
-            self.incoming.serves,
-            facts.bounds,
-            facts.remember,
-            facts.jitter,
-            self.counts,
-        )
+        self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves), self.counts)
 
     @property
     def clients(self) -> int:

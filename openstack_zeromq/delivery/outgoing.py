@@ -37,6 +37,26 @@ class Routes(Protocol):
         """Hosts where (topic, server) can be, most likely first."""
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """Who this node is, and its limits. `remember`: seconds, longer than any message lives; `jitter()`: a factor around 1."""
+
+    name: str
+    bounds: Bounds
+    remember: float
+    jitter: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What outgoing asks about the world. `reach(host)`: the state of the link to a host, None when there is none yet;
+    `serves(channel)`: does anybody on this node consume it?"""
+
+    routes: Routes
+    reach: Callable[[str], LinkState | None]
+    serves: Callable[[Channel], bool]
+
+
 class Send(NamedTuple):
     """Send `message` to `host`."""
 
@@ -79,31 +99,21 @@ class _Pending:
 
 
 class Outgoing:
-    """`reach(host)` is the state of the link to a host, None when there is none yet; `jitter()` a factor around 1."""
+    """The messages of this node's services."""
 
-    def __init__(
-        self,
-        name: str,
-        routes: Routes,
-        reach: Callable[[str], LinkState | None],
-        serves: Callable[[Channel], bool],
-        bounds: Bounds,
-        remember: float,
-        jitter: Callable[[], float],
-        counts: Counts[str],
-    ) -> None:
-        self._name = name
-        self._routes = routes
-        self._reach = reach
-        self._serves = serves
-        self._bounds = bounds
-        self._jitter = jitter
+    def __init__(self, facts: NodeFacts, surroundings: Surroundings, counts: Counts[str]) -> None:
+        self._name = facts.name
+        self._bounds = facts.bounds
+        self._jitter = facts.jitter
+        self._routes = surroundings.routes
+        self._reach = surroundings.reach
+        self._serves = surroundings.serves
         self._counts = counts
         self._pending: dict[MessageId, _Pending] = {}
         self._bytes = 0
         self._per_topic: Counts[tuple[str, str]] = Counts()
         self._timers: list[tuple[float, MessageId]] = []
-        self._finished = Seen(remember)
+        self._finished = Seen(facts.remember)
         self._learned: dict[tuple[str, str], str] = {}
 
     @property

@@ -190,8 +190,8 @@ class Connection:
             ready = dict(poller.poll(int(pause * 1000) + 1))
             now = time.monotonic()
             if self._wake_read in ready:
-                self._signalled = False
                 os.read(self._wake_read, 4096)
+                self._signalled = False  # only now: who comes later writes again, who came before is in the queue
                 while self._commands:
                     self._commands.popleft()(now)
             self._read(ready, now)

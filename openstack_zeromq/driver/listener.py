@@ -46,7 +46,7 @@ class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
         try:
             body = payload.pack_failure(failure) if failure else payload.pack_result(reply)
         except (TypeError, ValueError) as exc:
-            LOG.error("the reply to call %s cannot be serialised: %s", self.msg_id, exc)  # noqa: TRY400
+            LOG.error("the reply to call %s cannot be serialised: %s", self.msg_id, exc)
             body = payload.pack_failure((type(exc), exc, exc.__traceback__))
         self._connection.reply(self._header, body, final=True)
 
@@ -113,5 +113,5 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
             try:
                 return ZmqIncoming(self._connection, consumer, message, payload.unpack_request(message.body))
             except MalformedError:
-                LOG.error("message %s on %s has a body that is no request; dropped", message.id, consumer.channel)  # noqa: TRY400
+                LOG.error("message %s on %s has a body that is no request; dropped", message.id, consumer.channel)
                 self._connection.answer(consumer, message.id, Answer.REJECTED)

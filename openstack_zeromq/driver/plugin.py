@@ -47,7 +47,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
     def require_features(self, requeue: bool = True) -> None:
         """Everything is supported."""
 
-    def send(
+    def send(  # noqa: PLR0913, PLR0917 - oslo.messaging fixes the signature
         self,
         target: oslo_messaging.Target,
         ctxt: dict[str, Any],

@@ -50,9 +50,7 @@ def load(path: Path) -> View:
     :raises RingError: with the path and the remedy.
     """
     try:
-        if not path.is_file():
-            raise RingError("is no regular file")
-        data = path.read_bytes()
+        data = _read(path)
         ring = ring_file.parse(data)
         meta = ring_file.meta_path(path)
         endpoints = ring_file.parse_meta(meta.read_bytes(), data) if meta.is_file() else ring_file.NO_HOSTS
@@ -61,6 +59,13 @@ def load(path: Path) -> View:
     except RingError as exc:
         raise RingError(f"[matchmaker_ring] ringfile = {path}: {exc}") from None
     return View({compact(topic): hosts for topic, hosts in ring.items()}, dict(endpoints))
+
+
+def _read(path: Path) -> bytes:
+    """A directory has no ring, and a FIFO would never end."""
+    if path.exists() and not path.is_file():
+        raise RingError("is no regular file")
+    return path.read_bytes()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

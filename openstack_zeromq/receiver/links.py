@@ -14,11 +14,11 @@ from openstack_zeromq import sockets, wire
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Origin
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
-from openstack_zeromq.options import GROUP, Settings
-from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.options import GROUP
+from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
 LOG = logging.getLogger(__name__)
@@ -30,23 +30,14 @@ _MESSAGE_FRAMES = 2
 class Links:
     """:raises ConfigError: the port cannot be bound."""
 
-    def __init__(
-        self,
-        ctx: sockets.ZmqContext,
-        settings: Settings,
-        matchmaker: Matchmaker,
-        node: Node,
-        report: Report,
-        incarnation: int,
-    ) -> None:
-        self._settings = settings
+    def __init__(self, ctx: sockets.ZmqContext, me: Me, matchmaker: Matchmaker) -> None:
+        self._settings = settings = me.settings
         self._matchmaker = matchmaker
-        self._node = node
-        self._report = report
-        self._incarnation = incarnation
-        self._me = {"node": settings.host, "incarnation": incarnation}
-        self._ping = wire.encode_control(Kind.PING, **self._me)
-        self._pong = wire.encode_control(Kind.PONG, **self._me)
+        self._node = me.node
+        self._report = me.report
+        self._incarnation = me.incarnation
+        self._ping = me.introduction(Kind.PING)
+        self._pong = me.introduction(Kind.PONG)
         self.inward = sockets.tcp_router(ctx, settings.max_message_size)
         self.monitor = self.inward.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
         self.outward = sockets.tcp_router(ctx, settings.max_message_size)

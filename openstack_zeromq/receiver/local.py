@@ -1,6 +1,6 @@
 """Local: the unix sockets between a receiver and the services of its node.
 
-Services come in through one socket, `receiver`: they say that they are alive, send messages, ask for channels and get replies there.
+Services come in through one socket, `receiver`: they say that they are alive, send messages, ask for channels and get replies.
 Every channel has a socket of its own, bound when the first consumer asks and removed when the last one has left.
 """
 
@@ -18,10 +18,10 @@ from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.channel import ConsumerId
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.errors import ConfigError, MalformedError
-from openstack_zeromq.options import GROUP, Settings
-from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.options import GROUP
+from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind, MessageId
 
 LOG = logging.getLogger(__name__)
@@ -34,11 +34,11 @@ _MESSAGE_FRAMES = 2
 class Local:
     """:raises ConfigError: the directory cannot hold sockets."""
 
-    def __init__(self, ctx: sockets.ZmqContext, settings: Settings, node: Node, report: Report, incarnation: int) -> None:
-        self._settings = settings
-        self._node = node
-        self._report = report
-        self._pong = wire.encode_control(Kind.PONG, node=settings.host, incarnation=incarnation)
+    def __init__(self, ctx: sockets.ZmqContext, me: Me) -> None:
+        self._settings = settings = me.settings
+        self._node = me.node
+        self._report = me.report
+        self._pong = me.introduction(Kind.PONG)
         self._answers: defaultdict[int, list[AnswerEntry]] = defaultdict(list)
         self._bound: dict[Channel, float] = {}
         self.ingress = sockets.router(ctx, settings.max_message_size)

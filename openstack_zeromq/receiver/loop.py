@@ -22,14 +22,15 @@ from openstack_zeromq import sockets
 from openstack_zeromq.delivery.channel import Bounds, Hand
 from openstack_zeromq.delivery.incoming import Reply, Respond
 from openstack_zeromq.delivery.link import Dial, Ping
-from openstack_zeromq.delivery.node import Action, Node, NodeFacts
-from openstack_zeromq.delivery.outgoing import Send, Tell
+from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver.admin import Admin
 from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
+from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.wire import MAJOR, MINOR
 
@@ -66,8 +67,9 @@ class Receiver:
         self._node = Node(facts, self._matchmaker, self._started)
         report = Report(self._node.counts)
         self._context = sockets.context()
-        self._links = Links(self._context, settings, self._matchmaker, self._node, report, self._incarnation)
-        self._local = Local(self._context, settings, self._node, report, self._incarnation)
+        me = Me(settings, self._node, report, self._incarnation)
+        self._links = Links(self._context, me, self._matchmaker)
+        self._local = Local(self._context, me)
         self._admin = Admin(settings.ipc_dir)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)

@@ -1,0 +1,24 @@
+"""Fixtures: a factory for fabrics that are closed whatever happens."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from fabric import Fabric
+
+
+@pytest.fixture
+def make_fabric() -> Iterator[Callable[..., Fabric]]:
+    """`make_fabric(nodes=2, ring={...})` gives a fabric whose receivers run."""
+    made: list[Fabric] = []
+
+    def make(*, start: bool = True, **settings: Any) -> Fabric:
+        fabric = Fabric(**settings)
+        made.append(fabric)
+        if start:
+            fabric.start()
+        return fabric
+
+    yield make
+    for fabric in made:
+        fabric.close()

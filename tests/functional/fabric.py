@@ -1,0 +1,204 @@
+"""A real fabric for tests: receivers as processes on loopback addresses, real oslo.messaging on top. Nothing is mocked.
+
+Every fabric has its own short directory and its own port, so that several can run side by side.
+"""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import oslo_messaging
+from oslo_config import cfg
+from oslo_messaging._metrics import client as metrics
+from oslo_messaging._tracing import client as tracing
+
+from openstack_zeromq.matchmaker import ring_file
+from openstack_zeromq.receiver import admin
+
+RECEIVER = str(Path(sys.executable).parent / "oslo-messaging-zmq-receiver")
+
+
+def eventually(check: Callable[[], Any], within: float = 10.0) -> Any:
+    """What `check` returns, as soon as it is true; AssertionError when it never is."""
+    deadline = time.monotonic() + within
+    while not (answer := check()):
+        assert time.monotonic() < deadline, f"not within {within} s: {check}"
+        time.sleep(0.01)
+    return answer
+
+
+def free_port(addresses: Iterable[str]) -> int:
+    """A TCP port that is free on all of `addresses`, below the ephemeral range."""
+    for port in range(21000, 32000, 7):
+        sockets = []
+        try:
+            for address in addresses:
+                sockets.append(socket.create_server((address, port)))
+            return port
+        except OSError:
+            continue
+        finally:
+            for opened in sockets:
+                opened.close()
+    raise AssertionError("no free port")
+
+
+@dataclass
+class Fabric:
+    """`nodes` nodes n1, n2, … on 127.0.1.1, …; `ring` is what their matchmakers know."""
+
+    nodes: int = 2
+    ring: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))  # noqa: S108 - unix socket paths must be short
+        self.addresses = {f"n{number}": f"127.0.1.{number}" for number in range(1, self.nodes + 1)}
+        self.port = free_port(self.addresses.values())
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stops: list[Callable[[], None]] = []
+        self.write_ring(self.ring)
+
+    # nodes
+
+    def write_ring(self, ring: Mapping[str, Iterable[str]]) -> None:
+        """Replace every node's ring."""
+        data = ring_file.render(ring)
+        hosts = {name: {"address": address, "port": self.port} for name, address in self.addresses.items()}
+        path = self.directory / "ring.json"
+        ring_file.write(ring_file.meta_path(path), ring_file.render_meta(data, hosts, "test"))
+        ring_file.write(path, data)
+
+    def config_file(self, node: str, **more: object) -> Path:
+        """The node's zeromq.conf, written anew."""
+        settings = {
+            "rpc_zmq_host": node,
+            "rpc_zmq_bind_address": self.addresses[node],
+            "rpc_zmq_port": self.port,
+            "rpc_zmq_ipc_dir": self.ipc_dir(node),
+            "rpc_zmq_matchmaker": "ring",
+            "zmq_security": "none",
+            **self.options,
+            **more,
+        }
+        lines = ["[oslo_messaging_zmq]", *(f"{name} = {value}" for name, value in settings.items())]
+        lines += ["[matchmaker_ring]", f"ringfile = {self.directory / 'ring.json'}"]
+        path = self.directory / f"{node}.conf"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def ipc_dir(self, node: str) -> Path:
+        return self.directory / node
+
+    def start(self, *nodes: str) -> None:
+        """Start receivers (all of them by default) and wait until they answer."""
+        for node in nodes or self.addresses:
+            with self.log(node).open("ab") as log:
+                self.processes[node] = subprocess.Popen(
+                    [RECEIVER, "--config-file", str(self.config_file(node))], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                )
+        for node in nodes or self.addresses:
+            eventually(lambda node=node: self.status(node))
+
+    def log(self, node: str) -> Path:
+        return self.directory / f"{node}.log"
+
+    def status(self, node: str) -> dict[str, Any] | None:
+        """What the receiver says of itself; None while it is not there."""
+        try:
+            return admin.ask(str(self.ipc_dir(node)))
+        except (OSError, json.JSONDecodeError):
+            return None
+
+    def counter(self, node: str, name: str) -> int:
+        status = self.status(node)
+        assert status is not None, f"{node} does not answer"
+        return int(status["counters"][name])
+
+    def kill(self, node: str) -> None:
+        """kill -9, and wait for the end."""
+        self.processes[node].kill()
+        self.processes[node].wait()
+
+    def stop(self, node: str) -> int:
+        """SIGTERM; the exit status."""
+        self.processes[node].send_signal(signal.SIGTERM)
+        return self.processes[node].wait(10)
+
+    # services
+
+    def conf(self, node: str) -> cfg.ConfigOpts:
+        """A service's configuration on `node`."""
+        conf = cfg.ConfigOpts()
+        conf.register_opts(metrics.oslo_messaging_metrics, group="oslo_messaging_metrics")
+        conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
+        conf(["--config-file", str(self.config_file(node))], project="test")
+        return conf
+
+    def transport(self, node: str, **options: Any) -> oslo_messaging.transport.RPCTransport:
+        made = oslo_messaging.get_rpc_transport(self.conf(node), "zmq://", **options)
+        self._stops.append(made.cleanup)
+        return made
+
+    def client(self, node: str, topic: str, timeout: float = 10.0, **target: Any) -> oslo_messaging.RPCClient:
+        made = oslo_messaging.get_rpc_client(
+            self.transport(node), oslo_messaging.Target(topic=topic, **target), timeout=timeout
+        )
+        return made
+
+    def server(self, node: str, topic: str, endpoint: object, server: str = "", **target: Any) -> oslo_messaging.MessageHandlingServer:
+        """Start an RPC server; stopped with the fabric."""
+        made = oslo_messaging.get_rpc_server(
+            self.transport(node),
+            oslo_messaging.Target(topic=topic, server=server or node, **target),
+            [endpoint],
+            executor="threading",
+        )
+        return self._run(made)
+
+    def notifier(self, node: str, topic: str) -> oslo_messaging.Notifier:
+        transport = oslo_messaging.get_notification_transport(self.conf(node), "zmq://")
+        self._stops.append(transport.cleanup)
+        return oslo_messaging.Notifier(transport, publisher_id=node, driver="messagingv2", topics=[topic], retry=-1)
+
+    def notification_listener(self, node: str, topic: str, endpoint: object, **options: Any) -> Any:
+        transport = oslo_messaging.get_notification_transport(self.conf(node), "zmq://")
+        self._stops.append(transport.cleanup)
+        made = oslo_messaging.get_notification_listener(
+            transport, [oslo_messaging.Target(topic=topic)], [endpoint], executor="threading", allow_requeue=True, **options
+        )
+        return self._run(made)
+
+    def close(self) -> None:
+        """Stop everything that was started here."""
+        for stop in reversed(self._stops):
+            stop()
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+        shutil.rmtree(self.directory)
+
+    def _run(self, server: Any) -> Any:
+        server.start()
+
+        def stop() -> None:
+            server.stop()
+            server.wait()
+
+        self._stops.append(stop)
+        return server
