@@ -19,6 +19,7 @@ import subprocess
 import time
 import xmlrpc.client  # nosec B411 - spoken with our own supervisord, over a unix socket that only we may open
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -204,6 +205,7 @@ class Supervisor:
         self._executable = executable
         self._timeout = timeout
         self._parsed = self._parse()
+        self._socket = self._parsed.get("unix_http_server", "file", fallback=None)
         self._rpc = self._connect()
 
     def daemon(self) -> int | None:
@@ -229,20 +231,17 @@ class Supervisor:
         return program in changed
 
     def strays(self, daemon: int | None) -> Iterator[int]:
-        """Processes of this configuration that do not belong to the supervisord that answers."""
-        commands = [
-            shlex.split(self._parsed[section]["command"].replace("%%", "%"))
-            for section in self._parsed.sections()
-            if section.startswith("program:")
-        ]
-        for pid, parent, command in processes():
-            if pid == daemon or (daemon is not None and parent == daemon):
-                continue
-            is_daemon = command[-2:] == ["-c", str(self.config)] and Path(command[-3]).name == "supervisord"
-            # A script's own process has its interpreter in front.
-            is_program = any(command[-len(words) :] == words for words in commands)
-            if is_daemon or is_program:
-                yield pid
+        """Processes of this configuration that do not descend from the supervisord that answers.
+
+        A supervisord is known by its command, its children by the address of its socket in their environment.
+        """
+        mark = f"SUPERVISOR_SERVER_URL=unix://{self._socket}".encode()
+        found = {process.pid: process for process in processes()}
+        for process in found.values():
+            command = process.command
+            is_daemon = len(command) > 2 and command[-2:] == ["-c", str(self.config)] and "supervisord" in command[-3]
+            if (is_daemon or mark in process.environment) and daemon not in lineage(process, found):
+                yield process.pid
 
     def apply(self, action: str, program: str | None) -> None:
         verb, _, rest = action.partition(" ")
@@ -302,10 +301,9 @@ class Supervisor:
             raise SupervisedError(f"supervisord, process {pid}, still runs {self._timeout} s after it was told to end")
 
     def _connect(self) -> xmlrpc.client.ServerProxy | None:
-        path = self._parsed.get("unix_http_server", "file", fallback=None)
-        if path is None:
+        if self._socket is None:
             return None
-        return xmlrpc.client.ServerProxy("http://localhost", UnixTransport(path, self._timeout)).supervisor
+        return xmlrpc.client.ServerProxy("http://localhost", UnixTransport(self._socket, self._timeout)).supervisor
 
     def _log(self, section: str) -> str | None:
         option = "logfile" if section == "supervisord" else "stdout_logfile"
@@ -342,18 +340,33 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def processes() -> Iterator[tuple[int, int, list[str]]]:
-    """Pid, parent's pid and command line of every process with one that we may look at."""
+@dataclass(frozen=True)
+class Process:
+    """A process, as far as we may look at it."""
+
+    pid: int
+    parent: int
+    command: list[str]
+    environment: frozenset[bytes]
+
+
+def processes() -> Iterator[Process]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
-        try:
+        pid = int(entry.name)
+        with suppress(OSError):  # it ended meanwhile, or is not ours to look at
             command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-            parent = int(stat_fields(int(entry.name))[1])
-        except OSError:
-            continue  # it ended meanwhile
-        if len(command) > 2:
-            yield int(entry.name), parent, command
+            environment = frozenset((entry / "environ").read_bytes().split(b"\0"))
+            yield Process(pid, int(stat_fields(pid)[1]), command, environment)
+
+
+def lineage(process: Process, found: dict[int, Process]) -> Iterator[int]:
+    """The pids of a process and its ancestors."""
+    pid = process.pid
+    while pid in found:
+        yield pid
+        pid = found[pid].parent
 
 
 def newer_than(pid: int, files: list[str]) -> bool:

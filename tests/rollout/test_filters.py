@@ -1,0 +1,96 @@
+"""Filters: inventory in, what roles need out."""
+
+import configparser
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from oslo_config import cfg
+
+from .conftest import CHECKOUT, load
+
+filters = load(CHECKOUT / "filter_plugins" / "zeromq.py")
+
+HOSTVARS = {
+    "n1.example.com": {"zeromq_receiver_bind_address": "192.0.2.1"},
+    "n2": {"zeromq_receiver_bind_address": "*", "ansible_host": "192.0.2.2", "zeromq_receiver_port": "9601"},
+    "n3": {"zeromq_receiver_bind_address": "*", "zeromq_matchmaker_address": "198.51.100.3", "zeromq_receiver_host": "three"},
+}
+GROUPS = {"computes": ["n3", "n1.example.com"], "controllers": ["n2", "n3"], "empty": []}
+
+
+def test_endpoints_are_what_peers_connect_to():
+    assert filters.endpoints(HOSTVARS, HOSTVARS) == {
+        "n1": {"address": "192.0.2.1", "port": 9501},
+        "n2": {"address": "192.0.2.2", "port": 9601},
+        "three": {"address": "198.51.100.3", "port": 9501},
+    }
+
+
+def test_ring_has_short_names_sorted_and_once():
+    topics = {"compute": "computes", "all": ["computes", "controllers"], "none": "empty"}
+    assert filters.ring(topics, GROUPS, HOSTVARS) == {"compute": ["n1", "three"], "all": ["n1", "n2", "three"], "none": []}
+
+
+def test_topic_with_a_group_that_is_missing_is_refused():
+    with pytest.raises(AnsibleFilterError, match="topic compute names the group compute, which the inventory lacks"):
+        filters.ring({"compute": "compute"}, GROUPS, HOSTVARS)
+
+
+@pytest.mark.parametrize("port", ["x", 0, 65536, None])
+def test_port_that_is_none_is_refused(port):
+    with pytest.raises(AnsibleFilterError, match="must be a number from 1 to 65535"):
+        filters.endpoints(["n"], {"n": {"zeromq_receiver_port": port}})
+
+
+def test_nodes_that_do_not_contradict_each_other_pass():
+    assert filters.contradictions(HOSTVARS, HOSTVARS) == []
+
+
+def test_names_and_addresses_in_common_are_told_with_the_remedy():
+    hostvars = {"n1.a": {"zeromq_receiver_bind_address": "192.0.2.1"}, "n1.b": {"zeromq_receiver_bind_address": "192.0.2.1"}}
+    assert filters.contradictions(hostvars, hostvars) == [
+        "n1.a and n1.b have the node name n1 in common; give each its own zeromq_receiver_host",
+        "n1.a and n1.b have the address 192.0.2.1:9501 in common; "
+        "give each its own zeromq_receiver_bind_address or zeromq_receiver_port",
+    ]
+
+
+def test_local_nodes_need_directories_of_their_own():
+    hostvars = {
+        name: {"ansible_connection": "local", "zeromq_receiver_bind_address": address, "zeromq_receiver_ipc_dir": "/run/x"}
+        for name, address in (("n1", "127.0.0.1"), ("n2", "127.0.0.2"))
+    }
+    (told,) = filters.contradictions(hostvars, hostvars)
+    assert "the directory of sockets /run/x in common" in told
+
+
+def test_misspelt_input_is_told_with_the_nearest_name():
+    hostvars = {"n1": {"zeromq_receiver_prot": 1, "zeromq_receiver_port": 1, "ansible_host": "x", "__zeromq_receiver_x": 1}}
+    assert filters.unknown_inputs(hostvars, hostvars, str(CHECKOUT / "roles")) == [
+        "zeromq_receiver_prot: no role has such an input; did you mean zeromq_receiver_port?"
+    ]
+
+
+AWKWARD = {"section": {"b": "50% $HOME $$ ${x}", "a": True, "c": ["x", 1]}, "other": {"empty": ""}}
+
+
+def test_oslo_ini_is_read_back_as_it_was(tmp_path):
+    file = tmp_path / "zeromq.conf"
+    file.write_text(filters.oslo_ini(AWKWARD) + "\n")
+    conf = cfg.ConfigOpts()
+    conf.register_opts([cfg.StrOpt("b"), cfg.BoolOpt("a"), cfg.ListOpt("c")], group="section")
+    conf([], default_config_files=[str(file)], default_config_dirs=[])
+    assert (conf.section.a, conf.section.b, conf.section.c) == (True, "50% $HOME $$ ${x}", ["x", "1"])
+
+
+def test_supervisor_ini_is_sorted_and_escaped():
+    text = filters.supervisor_ini(AWKWARD)
+    assert text == "[other]\nempty =\n\n[section]\na = true\nb = 50%% $HOME $$ ${x}\nc = x,1"
+    parser = configparser.ConfigParser()
+    parser.read_string(text)
+    assert parser["section"]["b"] == "50% $HOME $$ ${x}"
+
+
+def test_value_of_several_lines_is_refused():
+    with pytest.raises(AnsibleFilterError, match="cannot have more than one line"):
+        filters.oslo_ini({"s": {"o": "a\n[other]"}})

@@ -1,0 +1,107 @@
+"""The matrix: what a person reads after a rollout."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from openstack_zeromq.cli import matrix
+from openstack_zeromq.cli.report import Outcome, Report, ReportError
+
+NODES = ("node1", "node2", "node3")
+
+
+def report(node, **changes):
+    good = {
+        "calls": {peer: Outcome(ok=True, ms=1.25, by=peer) for peer in NODES},
+        "bare": Outcome(ok=True, ms=2.5, by="node2"),
+        "fanout": {peer: Outcome(ok=True) for peer in NODES},
+        "notification": Outcome(ok=True, by="node3"),
+    }
+    return Report(node, **{**good, **changes})
+
+
+GREEN = [report(node) for node in NODES]
+LOST = report("node2", calls={**GREEN[0].calls, "node3": Outcome.failed("no answer within 10 s (MessagingTimeout)")})
+
+
+def test_green_matrix_without_colours_reads_like_this():
+    assert matrix.text(GREEN, colour=False).splitlines() == [
+        "calls from row to column, median round trip                            ",
+        "┏━━━━━━━┳━━━━━━━━┳━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━━━━━━┓",
+        "┃ from  ┃  node1 ┃  node2 ┃  node3 ┃ any node ┃ fanout ┃ notification ┃",
+        "┡━━━━━━━╇━━━━━━━━╇━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━━━┩",
+        "│ node1 │ 1.2 ms │ 1.2 ms │ 1.2 ms │   2.5 ms │ 3 of 3 │     to node3 │",
+        "│ node2 │ 1.2 ms │ 1.2 ms │ 1.2 ms │   2.5 ms │ 3 of 3 │     to node3 │",
+        "│ node3 │ 1.2 ms │ 1.2 ms │ 1.2 ms │   2.5 ms │ 3 of 3 │     to node3 │",
+        "└───────┴────────┴────────┴────────┴──────────┴────────┴──────────────┘",
+        "9 of 9 calls, 3 of 3 bare calls, 3 of 3 fanouts, 3 of 3 notifications",
+    ]
+
+
+def test_failure_is_readable_without_colours():
+    text = matrix.text([GREEN[0], LOST], colour=False)
+    assert "FAILED │" in text
+    assert "FAILED  call node2 -> node3: no answer within 10 s (MessagingTimeout)" in text
+    assert text.endswith("5 of 6 calls, 2 of 2 bare calls, 2 of 2 fanouts, 2 of 2 notifications")
+
+
+def test_colours_say_the_same():
+    assert "\x1b[" not in matrix.text(GREEN, colour=False)
+    assert "\x1b[32m9 of 9 calls" in matrix.text(GREEN, colour=True)
+    assert "\x1b[1;31mFAILED" in matrix.text([LOST], colour=True)
+
+
+def test_report_with_a_lost_fanout_and_notification_names_both():
+    lost = report(
+        "node1",
+        bare=Outcome.failed("nobody"),
+        fanout={**GREEN[0].fanout, "node2": Outcome.failed("arrived 2 times, not once")},
+        notification=Outcome.failed("no listener had it within 10 s"),
+    )
+    assert not lost.ok
+    assert list(lost.failures()) == [
+        "bare call from node1: nobody",
+        "fanout node1 -> node2: arrived 2 times, not once",
+        "notification from node1: no listener had it within 10 s",
+    ]
+    assert "2 of 3" in matrix.text([lost], colour=False)
+
+
+def test_report_survives_json():
+    reports = [*GREEN, LOST]
+    assert [Report.from_json(json.loads(json.dumps(each.to_json()))) for each in reports] == reports
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ({}, "expected a list of reports"),
+        ([1], "a report must be an object"),
+        ([{"node": "n"}], "a report lacks 'calls'"),
+        ([{**GREEN[0].to_json(), "bare": {"okay": 1}}], "bare: not an outcome"),
+        ([{**GREEN[0].to_json(), "fanout": 1}], "fanout must be an object"),
+    ],
+)
+def test_data_that_is_no_report_is_refused_with_the_part_that_is_wrong(data, fault):
+    with pytest.raises(ReportError, match=fault):
+        matrix.load(data)
+
+
+def test_command_draws_a_file_and_its_exit_status_tells(tmp_path):
+    file = tmp_path / "verify.json"
+    for reports, status in ((GREEN, 0), ([LOST], 1)):
+        file.write_text(json.dumps([each.to_json() for each in reports]))
+        done = CliRunner().invoke(matrix.matrix, [str(file)])
+        assert done.exit_code == status
+        assert "notifications" in done.output
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[{}]"])
+def test_command_refuses_a_broken_file_in_one_line(tmp_path, content):
+    file = tmp_path / "verify.json"
+    file.write_text(content)
+    done = CliRunner().invoke(matrix.matrix, [str(file)])
+    assert done.exit_code == 1
+    assert done.output.startswith(f"Error: {file}: ")
+    assert done.output.count("\n") == 1

@@ -1,0 +1,105 @@
+"""The precheck playbook: refuses what cannot work before anything is written, and names the remedy."""
+
+import socket
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("r") / "l"
+
+
+@pytest.fixture
+def precheck(playbook, root, tmp_path):
+    """Run the precheck on three nodes with addresses of their own; `hosts` overrides variables of single ones."""
+
+    def run(hosts=None, **variables):
+        overrides = {f"node{n}": {"zeromq_receiver_bind_address": f"127.0.0.{30 + n}"} for n in (1, 2, 3)}
+        for host, facts in (hosts or {}).items():
+            overrides.setdefault(host, {}).update(facts)
+        inventory = tmp_path / "hosts.yml"
+        inventory.write_text(yaml.safe_dump({"zeromq": {"hosts": overrides}}))
+        values = {"zeromq_local_root": str(root), **variables}
+        return playbook(
+            *("--inventory", "inventories/local", "--inventory", inventory),
+            *("--extra-vars", yaml.safe_dump(values, default_flow_style=True, width=10_000)),
+            "playbooks/precheck.yml",
+        )
+
+    return run
+
+
+def assert_refused(done, root, message):
+    assert done.returncode != 0, done.stdout
+    said = " ".join((done.stdout + done.stderr).split())
+    assert message in said, said
+    assert not root.exists(), "nothing may be written"
+
+
+def test_good_input_passes_and_writes_nothing(precheck, root):
+    done = precheck()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=0" in done.stdout
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "message"),
+    [
+        (
+            {"node2": {"zeromq_receiver_host": "node1"}},
+            "node1 and node2 have the node name node1 in common; give each its own zeromq_receiver_host",
+        ),
+        (
+            {"node2": {"zeromq_receiver_bind_address": "127.0.0.31"}},
+            "have the address 127.0.0.31:9501 in common; give each its own zeromq_receiver_bind_address",
+        ),
+        (
+            {"node3": {"zeromq_receiver_bind_address": "192.0.2.1"}},
+            "zeromq_receiver_bind_address 192.0.2.1: Cannot assign requested address; use an address of this machine",
+        ),
+        (
+            {"node1": {"zeromq_receiver_port": "http"}},
+            "zeromq_receiver_port of node1 is 'http': must be a number",
+        ),
+        (
+            {"node1": {"zeromq_reciever_port": 9502}},
+            "zeromq_reciever_port: no role has such an input; did you mean zeromq_receiver_port?",
+        ),
+    ],
+)
+def test_nodes_that_cannot_work_are_refused(precheck, root, hosts, message):
+    assert_refused(precheck(hosts), root, message)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"zeromq_local_root": "/" + "x" * 80}, "-e zeromq_local_root=/short/dir"),
+        ({"zeromq_receiver_python": "/nowhere/python3"}, "set zeromq_receiver_python to one of 3.11 or newer"),
+        ({"zeromq_receiver_security": "rot13"}, "value of zeromq_receiver_security must be one of: curve, none, got: rot13"),
+        ({"zeromq_receiver_extra_options": {"DEFAULT": "debug"}}, "zeromq_receiver_extra_options section -> option -> value"),
+        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names the group nobody, which the inventory lacks; add the group"),
+        ({"zeromq_matchmaker_topics": {"t": []}}, "nobody serves t; put hosts into the group"),
+        ({"zeromq_probe_calls": 0}, "must be more than 0"),
+    ],
+)
+def test_inputs_that_cannot_work_are_refused(precheck, root, variables, message):
+    assert_refused(precheck(**variables), root, message)
+
+
+def test_port_of_a_foreign_process_is_refused(precheck, root):
+    with socket.create_server(("127.0.0.32", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = precheck({"node2": {"zeromq_receiver_port": port}})
+    assert_refused(done, root, f"zeromq_receiver_port {port} on 127.0.0.32: process ")
+
+
+def test_file_in_the_way_of_a_directory_is_refused(precheck, root):
+    root.write_text("")
+    done = precheck()
+    assert done.returncode != 0
+    assert "is in the way, it is no directory; remove it" in done.stdout + done.stderr
+    root.unlink()

@@ -1,0 +1,85 @@
+"""Roles: what they take, and what they say they take, is the same."""
+
+import re
+
+import pytest
+import yaml
+
+from .conftest import CHECKOUT
+
+ROLES = sorted(path for path in (CHECKOUT / "roles").iterdir() if path.is_dir())
+
+
+@pytest.fixture(params=ROLES, ids=lambda path: path.name)
+def role(request):
+    return request.param
+
+
+def read(role, name):
+    return yaml.safe_load((role / name).read_text(encoding="utf-8"))
+
+
+def options(role, entry="main"):
+    return read(role, "meta/argument_specs.yml")["argument_specs"][entry]["options"]
+
+
+def test_defaults_and_argument_spec_agree(role):
+    stated = {name: facts["default"] for name, facts in options(role).items()}
+    assert stated == read(role, "defaults/main.yml")
+
+
+def test_every_entry_point_with_a_spec_has_the_same_inputs(role):
+    for entry in read(role, "meta/argument_specs.yml")["argument_specs"]:
+        assert options(role, entry) == options(role)
+        assert (role / "tasks" / f"{entry}.yml").exists()
+
+
+def test_every_input_is_named_for_its_role_and_typed(role):
+    for name, facts in options(role).items():
+        assert name.startswith(f"{role.name}_")
+        assert facts["type"]
+        assert facts["description"].endswith(".")
+
+
+def test_every_default_has_a_comment_above(role):
+    lines = (role / "defaults/main.yml").read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"zeromq_\w+:", line):
+            assert lines[number - 1].startswith("# "), f"{line} has no comment"
+
+
+def test_every_role_can_be_taken_away(role):
+    assert options(role)[f"{role.name}_state"]["choices"] == ["present", "absent"]
+    assert (role / "tasks" / "remove.yml").exists()
+
+
+def test_the_readme_names_every_input(role):
+    text = (role / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in options(role) if f"`{name}`" not in text]
+    assert not missing
+
+
+def test_private_variables_are_named_so(role):
+    for name in read(role, "vars/main.yml"):
+        assert name.startswith(f"__{role.name}_")
+
+
+def test_longest_directory_of_sockets_is_the_one_of_the_package():
+    from openstack_zeromq import address  # noqa: PLC0415
+
+    receiver = CHECKOUT / "roles" / "zeromq_receiver"
+    assert read(receiver, "vars/main.yml")["__zeromq_receiver_ipc_dir_max"] == address.IPC_DIR_BYTES
+
+
+def test_probe_has_the_topics_that_the_local_ring_serves():
+    from openstack_zeromq.cli import probe  # noqa: PLC0415
+
+    group_vars = yaml.safe_load((CHECKOUT / "inventories/local/group_vars/zeromq.yml").read_text(encoding="utf-8"))
+    assert set(group_vars["zeromq_matchmaker_topics"]) == {probe.TOPIC, f"{probe.NOTIFICATION_TOPIC}.info"}
+
+
+def test_templates_begin_with_the_managed_comment():
+    templates = sorted((CHECKOUT / "roles").glob("*/templates/*.j2"))
+    assert templates
+    for template in templates:
+        assert template.read_text(encoding="utf-8").startswith("{{ ansible_managed | comment }}\n"), template
