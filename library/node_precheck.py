@@ -86,7 +86,6 @@ ARGUMENT_SPEC = {
 }
 
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
-EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared with, never bound
 
 
 def main() -> None:
@@ -195,16 +194,17 @@ def listening_inodes(host: str, port: int) -> Iterator[str]:
             where, _, number = fields[1].rpartition(":")
             if fields[3] != LISTEN or int(number, 16) != port:
                 continue
-            if not host or kernel_address(where) in {host, *EVERY_ADDRESS}:
+            listens_at = kernel_address(where)
+            if not host or listens_at.is_unspecified or listens_at == ipaddress.ip_address(host):
                 yield fields[9]
 
 
-def kernel_address(text: str) -> str:
+def kernel_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """The address that /proc/net/tcp writes as words of hexadecimal in the machine's byte order."""
     words = [bytes.fromhex(text[at : at + 8]) for at in range(0, len(text), 8)]
     address = ipaddress.ip_address(b"".join(word[::-1] if sys.byteorder == "little" else word for word in words))
     # An IPv6 socket that carries IPv4, as libzmq's with ZMQ_IPV6.
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ import signal
 import socket
 import subprocess
 import time
-import xmlrpc.client  # nosec B411 - spoken with our own supervisord, over a unix socket that only we may open
+
+# Spoken with our own supervisord, over a unix socket that only its user may open.
+import xmlrpc.client  # nosec B411
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,8 +59,8 @@ options:
     default: []
   pending:
     description:
-      - Files of O(newer) are known to change in this run.
-      - Lets check mode tell the restart that a real run would do.
+      - Files of O(newer) would be changed by this run.
+      - Counts in check mode only, where they are not changed, to tell the restart that a real run does.
     type: bool
     default: false
   timeout:
@@ -134,7 +136,8 @@ def main() -> None:
     asked = module.params
     supervisor = Supervisor(Path(asked["config"]), asked["supervisord"], asked["timeout"])
     try:
-        actions = plan(look(supervisor, asked), asked["state"], asked["program"])
+        about_to_change = module.check_mode and asked["pending"]
+        actions = plan(look(supervisor, asked, about_to_change), asked["state"], asked["program"])
         if not module.check_mode:
             for action in actions:
                 supervisor.apply(action, asked["program"])
@@ -146,7 +149,7 @@ def main() -> None:
     module.exit_json(changed=bool(actions), actions=actions, pid=pid)
 
 
-def look(supervisor: Supervisor, asked: dict) -> Snapshot:
+def look(supervisor: Supervisor, asked: dict, about_to_change: bool) -> Snapshot:
     """Ask the system what there is; changes nothing (supervisord only reads its files again)."""
     daemon = supervisor.daemon()
     strays = tuple(supervisor.strays(daemon))
@@ -160,7 +163,7 @@ def look(supervisor: Supervisor, asked: dict) -> Snapshot:
         daemon_outdated=newer_than(daemon, [asked["config"]]),
         redefined=supervisor.reread(program),
         program=info["statename"] if info else None,
-        outdated=asked["pending"] or (pid > 0 and newer_than(pid, asked["newer"])),
+        outdated=about_to_change or (pid > 0 and newer_than(pid, asked["newer"])),
         strays=strays,
     )
 
