@@ -83,11 +83,16 @@ def drain(socket: ZmqSocket, limit: int) -> Iterator[list[bytes]]:
 
 
 class Dialer:
-    """Connections from one ROUTER to many addresses, each with a name of its own that is never used twice."""
+    """Connections from one ROUTER to many addresses, each with a name of its own that is never used twice.
+
+    libzmq ends all connections to an address at once. So one that is closed while others to the same address are in use only
+    becomes spare; a user that does not mind its past can have it (`spare`), and it ends together with the last one.
+    """
 
     def __init__(self, socket: ZmqSocket) -> None:
         self.socket = socket
         self._endpoints: dict[bytes, str] = {}
+        self._spare: dict[str, list[bytes]] = {}
         self._serial = 0
 
     def open(self, endpoint: str, routing_id: bytes | None = None) -> bytes:
@@ -103,8 +108,22 @@ class Dialer:
         self._endpoints[name] = endpoint
         return name
 
+    def spare(self, endpoint: str) -> bytes | None:
+        """The name of a connection to `endpoint` that somebody closed and that is still there; None: open one."""
+        spare = self._spare.get(endpoint)
+        if not spare:
+            return None
+        name = spare.pop()
+        self._endpoints[name] = endpoint
+        return name
+
     def close(self, name: bytes) -> None:
-        """End a connection; what waits in it is dropped."""
+        """Give up a connection; what waits in it is dropped once no other to the same address is in use."""
         endpoint = self._endpoints.pop(name, None)
-        if endpoint is not None:
+        if endpoint is None:
+            return
+        if endpoint in self._endpoints.values():
+            self._spare.setdefault(endpoint, []).append(name)
+        else:
+            self._spare.pop(endpoint, None)
             self.socket.disconnect(endpoint)

@@ -62,7 +62,6 @@ class Consumer:
 
     channel: Channel
     listener: "ZmqListener"
-    routing_id: bytes
     inbox: Inbox
     credit: int
     name: bytes | None = None
@@ -355,10 +354,8 @@ class Connection:
     # consuming
 
     def _consumer(self, channel: Channel, listener: "ZmqListener") -> Consumer:
-        self._serial += 1
-        routing_id = self.client.to_bytes(8, "big") + self._serial.to_bytes(4, "big")
         inbox = Inbox(self.settings.message_ttl + _REMEMBER)
-        return Consumer(channel, listener, routing_id, inbox, self.settings.consumer_credit)
+        return Consumer(channel, listener, inbox, self.settings.consumer_credit)
 
     def _listen(self, consumers: list[Consumer]) -> None:
         for consumer in consumers:
@@ -377,9 +374,14 @@ class Connection:
             return
         for consumer in [consumer for consumer in self._consumers if consumer.channel == channel]:
             if consumer.name is None:
-                consumer.name = self._channels.open(f"ipc://{path}", consumer.routing_id)
+                consumer.name = self._channels.spare(f"ipc://{path}") or self._open(f"ipc://{path}")
                 self._by_name[consumer.name] = consumer
             self._join(consumer, consumer.name)
+
+    def _open(self, endpoint: str) -> bytes:
+        """A connection to a channel's socket; the receiver tells by its routing id which client it belongs to."""
+        self._serial += 1
+        return self._channels.open(endpoint, self.client.to_bytes(8, "big") + self._serial.to_bytes(4, "big"))
 
     def _join(self, consumer: Consumer, name: bytes) -> None:
         role, exchange, topic, server = consumer.channel
