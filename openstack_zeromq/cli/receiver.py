@@ -1,5 +1,6 @@
 """The receiver's entry point: read the options, bind everything, run; one line and status 1 when that cannot be."""
 
+import os
 import sys
 
 from oslo_config import cfg
@@ -39,6 +40,7 @@ def run(arguments: list[str]) -> None:
     logging.setup(conf, "openstack-zeromq")
     for slip in slips:
         LOG.warning(slip)
+    os.umask(0o007)  # services reach the sockets as members of the directory's group
     receiver = Receiver(settings)
     receiver.on_signals()
     try:

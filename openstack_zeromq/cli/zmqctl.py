@@ -55,7 +55,8 @@ def _show(answer: dict[str, object]) -> None:
     console = Console(highlight=False)
     console.print(
         f"[bold]{answer['node']}[/]  up {answer['uptime_s']} s, pid {answer['pid']}, {answer['services']} services,"
-        f" incarnation {answer['incarnation']}, wire {answer['wire']}"
+        f" incarnation {answer['incarnation']}, wire {answer['wire']}",
+        soft_wrap=True,
     )
     finder = answer["matchmaker"]
     problem = finder["problem"]  # type: ignore[index]
@@ -63,7 +64,7 @@ def _show(answer: dict[str, object]) -> None:
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
     counted = {name: count for name, count in answer["counters"].items() if count}  # type: ignore[attr-defined]
-    console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()))
+    console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
 
 
 def _table(console: Console, first: str, *columns: str, rows: object) -> None:
