@@ -1,0 +1,182 @@
+"""Outgoing: every message has a host that is to answer for it, and never two that could both run it."""
+
+from collections import Counter as Counts
+from itertools import pairwise
+
+import pytest
+from messages import REMEMBER, ROOMY, counts, message, resent, said
+
+from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.link import LinkState
+from openstack_zeromq.delivery.outgoing import (
+    ASK_AGAIN_AFTER,
+    NodeFacts,
+    Open,
+    Outgoing,
+    OutgoingAction,
+    Send,
+    Surroundings,
+    Tell,
+)
+from openstack_zeromq.wire import Answer, Flag, Kind
+
+UP, DOWN = LinkState.UP, LinkState.DOWN
+CLIENT = 1
+
+
+class World:
+    """Node `a` and what it knows of the others; `links` and `hosts` may be changed at any time."""
+
+    def __init__(self, bounds: Bounds = ROOMY, **links: LinkState) -> None:
+        self.links: dict[str, LinkState] = {"a": UP, **links}
+        self.topic_hosts: tuple[str, ...] = tuple(sorted(links))
+        self.here: set[Channel] = set()
+        self.counts: Counts[str] = counts()
+        facts = NodeFacts("a", bounds, REMEMBER, lambda: 1.0)
+        self.out = Outgoing(facts, Surroundings(self, self.links.get, self.here.__contains__), self.counts)
+
+    def hosts(self, _topic: str) -> tuple[str, ...]:
+        return self.topic_hosts
+
+    def directed(self, _topic: str, server: str) -> tuple[str, ...]:
+        return (server,) if server in self.links else self.topic_hosts
+
+
+def sent(actions: list[OutgoingAction]) -> list[tuple[str, int]]:
+    return [(action.host, action.message.id.sequence) for action in actions if isinstance(action, Send)]
+
+
+def told(actions: list[OutgoingAction]) -> list[tuple[int, Answer]]:
+    return [(action.entry.id.sequence, action.entry.answer) for action in actions if isinstance(action, Tell)]
+
+
+def test_a_message_is_accepted_once_sent_once_and_told_when_it_was_taken() -> None:
+    world = World(b=UP)
+    actions = world.out.accept(CLIENT, message(1), 0.0)
+    assert (told(actions), sent(actions)) == ([(1, Answer.ACCEPTED)], [("b", 1)])
+    assert told(world.out.accept(CLIENT, resent(1), 0.0)) == [(1, Answer.ACCEPTED)]
+    assert told(world.out.answered("b", said(1), 0.0)) == [(1, Answer.TAKEN)]
+    assert told(world.out.accept(CLIENT, resent(1), 0.0)) == [(1, Answer.TAKEN)]
+    assert (world.out.pending, world.out.pending_bytes) == (0, 0)
+
+
+def test_the_turn_picks_the_host_so_that_bare_topics_go_round_robin() -> None:
+    world = World(b=UP, c=UP)
+    hosts = [sent(world.out.accept(CLIENT, message(n, turn=n), 0.0))[0][0] for n in range(1, 7)]
+    assert hosts in (["b", "c"] * 3, ["c", "b"] * 3)
+
+
+def test_a_message_that_nobody_wants_at_one_host_goes_to_the_next() -> None:
+    world = World(b=UP, c=UP)
+    first = sent(world.out.accept(CLIENT, message(1), 0.0))[0][0]
+    [(second, _)] = sent(world.out.answered(first, said(1, Answer.NOROUTE), 0.0))
+    assert {first, second} == {"b", "c"}
+    assert sent(world.out.answered(second, said(1, Answer.NOROUTE), 0.0)) == []
+    assert sent(world.out.tick(1.0))[0][1] == 1
+
+
+def test_an_answer_of_a_host_that_was_not_asked_changes_nothing() -> None:
+    world = World(b=UP)
+    world.out.accept(CLIENT, message(1), 0.0)
+    assert world.out.answered("z", said(1), 0.0) == []
+    assert world.out.pending == 1
+
+
+def test_a_mandatory_message_to_nobody_is_told_at_once() -> None:
+    world = World(b=UP)
+    world.out.accept(CLIENT, message(1, flags=Flag.MANDATORY), 0.0)
+    assert told(world.out.answered("b", said(1, Answer.NOROUTE), 0.0)) == [(1, Answer.NOROUTE)]
+
+
+def test_an_unanswered_message_is_asked_for_again_and_stays_with_its_host() -> None:
+    world = World(b=UP, c=UP)
+    first = sent(world.out.accept(CLIENT, message(1), 0.0))
+    world.links[first[0][0]] = DOWN
+    assert world.out.link_down(first[0][0], 3.0) == []
+    world.links[first[0][0]] = UP
+    assert sent(world.out.link_up(first[0][0], 4.0)) == first
+    assert sent(world.out.tick(4.0 + 3 * ASK_AGAIN_AFTER)) == first
+
+
+def test_a_message_that_never_left_goes_to_another_host_when_the_link_is_lost() -> None:
+    world = World(b=LinkState.CONNECTING, c=LinkState.CONNECTING)
+    assert sent(world.out.accept(CLIENT, message(1), 0.0)) == []
+    first = next(host for host in ("b", "c") if world.out.in_flight(host))
+    second = "bc".replace(first, "")
+    world.links[first], world.links[second] = DOWN, UP
+    assert sent(world.out.link_down(first, 1.0)) == [(second, 1)]
+
+
+def test_a_link_is_opened_to_a_host_that_is_not_known_yet() -> None:
+    world = World()
+    world.topic_hosts = ("b",)
+    assert Open("b") in world.out.accept(CLIENT, message(1), 0.0)
+
+
+@pytest.mark.parametrize("kind", [Kind.CAST, Kind.FANOUT, Kind.CALL])
+def test_a_message_that_nobody_takes_expires_and_leaves_nothing_behind(kind: Kind) -> None:
+    world = World(b=UP)
+    world.out.accept(CLIENT, message(1, kind, ttl_ms=2000), 0.0)
+    assert told(world.out.tick(1.9)) == []
+    assert told(world.out.tick(2.1)) == [(1, Answer.EXPIRED)]
+    assert (world.out.pending, world.out.pending_bytes) == (0, 0)
+
+
+def test_a_fanout_goes_to_every_host_and_to_this_node_when_somebody_listens_here() -> None:
+    world = World(b=UP, c=UP)
+    world.here.add(Channel.of_fanout("nova", "compute"))
+    assert sorted(sent(world.out.accept(CLIENT, message(1, Kind.FANOUT), 0.0))) == [("a", 1), ("b", 1), ("c", 1)]
+    assert told(world.out.answered("a", said(1), 0.0)) == []
+    assert told(world.out.answered("b", said(1, Answer.NOROUTE), 0.0)) == []
+    assert told(world.out.answered("c", said(1), 0.0)) == [(1, Answer.TAKEN)]
+
+
+def test_a_full_node_is_busy_in_messages_of_a_topic_and_in_bytes_of_all() -> None:
+    world = World(Bounds(2, 100), b=UP)
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence), 0.0)
+    assert told(world.out.accept(CLIENT, message(3), 0.0)) == [(3, Answer.BUSY)]
+    assert told(world.out.accept(CLIENT, message(3, topic="other"), 0.0)) == [(3, Answer.ACCEPTED)]
+    assert told(world.out.accept(CLIENT, message(4, topic="other", body=b"x" * 98), 0.0)) == [(4, Answer.BUSY)]
+
+
+def test_a_busy_host_is_asked_again_later_and_later() -> None:
+    world = World(b=UP)
+    world.out.accept(CLIENT, message(1), 0.0)
+    now, asked = 0.0, []
+    world.out.answered("b", said(1, Answer.BUSY), now)
+    while len(asked) < 6:
+        now += 0.01
+        if sent(world.out.tick(now)):
+            asked.append(now)
+            world.out.answered("b", said(1, Answer.BUSY), now)
+    pauses = [later - sooner for sooner, later in pairwise(asked)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 2 * pauses[0]
+
+
+def test_a_server_that_is_not_a_node_is_found_and_asked_first_from_then_on() -> None:
+    world = World(b=UP, c=UP)
+    world.out.accept(CLIENT, message(1, server="host@lvm"), 0.0)
+    world.out.answered("b", said(1, Answer.NOROUTE), 0.0)
+    world.out.answered("c", said(1), 0.0)
+    assert sent(world.out.accept(CLIENT, message(2, server="host@lvm"), 0.0)) == [("c", 2)]
+
+
+# after this receiver was started anew
+
+
+@pytest.mark.parametrize("state", [LinkState.CONNECTING, DOWN])
+def test_a_resent_message_is_not_given_to_another_host_while_its_first_one_may_have_taken_it(state: LinkState) -> None:
+    """This receiver's predecessor may have sent it to b, where it ran; b being away is no reason to let it run at c."""
+    world = World(b=UP, c=UP)
+    [(first, _)] = sent(world.out.accept(CLIENT, message(1), 0.0))
+    [second] = {"b", "c"} - {first}
+    anew = World(**{first: state, second: UP})
+    actions = anew.out.accept(CLIENT, resent(1), 0.0)
+    anew.links[first] = DOWN
+    actions += anew.out.link_down(first, 1.0)
+    for tenths in range(10, 100):
+        actions += anew.out.tick(tenths / 10)
+    assert second not in [host for host, _ in sent(actions)]
