@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+DONTWAIT = zmq.DONTWAIT
 ZAP_DOMAIN = b"openstack-zeromq"
 _HEARTBEAT_MS = 1000
 _SILENCE_MS = 3000
@@ -42,6 +43,19 @@ def router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
     made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
     made.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
     made.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+    return made
+
+
+def outlet(ctx: ZmqContext, endpoint: str, routing_id: bytes, max_message_size: int) -> ZmqSocket:
+    """A DEALER that only sends, to one unix socket; what the other side would say to it is never read."""
+    made: ZmqSocket = ctx.socket(zmq.DEALER)
+    made.set(zmq.LINGER, 0)
+    made.set(zmq.SNDHWM, 0)
+    made.set(zmq.MAXMSGSIZE, 2 * max_message_size)
+    made.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
+    made.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
+    made.set(zmq.ROUTING_ID, routing_id)
+    made.connect(endpoint)
     return made
 
 

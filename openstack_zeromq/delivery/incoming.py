@@ -105,7 +105,7 @@ class Incoming:
     ) -> list[IncomingAction]:
         """A consumer starts on `channel`; it still works on `holding`, which other consumers must not get."""
         self._joined[consumer] = channel
-        self._claims.update((message_id, consumer) for message_id in holding)
+        self._claims.update((message_id, consumer) for message_id in holding if message_id not in self._seen)
         queue = self._channels.get(channel)
         if queue is None:
             queue = Copies(self._bounds) if channel.role.value == "fanout" else SharedQueue(self._bounds)

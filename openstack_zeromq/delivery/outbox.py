@@ -90,6 +90,10 @@ class Outbox:
         self._incarnation = incarnation
         return [self._transmit(kept) for kept in self._kept.values()]
 
+    def receiver_lost(self) -> None:
+        """There is no receiver now; what comes waits for the next."""
+        self._incarnation = None
+
     def answered(self, entry: AnswerEntry, now: float) -> list[Outcome]:
         """The receiver says what became of a message."""
         kept = self._kept.get(entry.id)

@@ -17,7 +17,8 @@ from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.wire import Answer, Kind, MessageId
 
 if TYPE_CHECKING:
-    from openstack_zeromq.driver.connection import Connection, Consumer
+    from openstack_zeromq.driver.connection import Connection
+    from openstack_zeromq.driver.consuming import Consumer
 
 LOG = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from oslo_messaging._drivers import base, common
 from openstack_zeromq import options
 from openstack_zeromq.address import Channel
 from openstack_zeromq.driver import payload
-from openstack_zeromq.driver.connection import Connection, Letter, connect, release
+from openstack_zeromq.driver.connection import Connection, connect, release
 from openstack_zeromq.driver.listener import ZmqListener
+from openstack_zeromq.driver.sending import Letter
 from openstack_zeromq.driver.waiting import Waiter
 from openstack_zeromq.errors import ZeroMQError
 from openstack_zeromq.wire import Answer, Flag, Kind
@@ -80,7 +81,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         if not wait_for_reply:
             self._hand_over(letter, target, retry, self._settings.message_ttl)
             return None
-        waiter = Waiter(on_accepted=_limited(retry))
+        waiter = Waiter(on_accepted=_limited(retry), for_reply=True)
         connection = self._post(letter, waiter)
         try:
             return self._await_reply(waiter, retry, timeout, call_monitor_timeout, target)

@@ -21,15 +21,17 @@ def original(name: str) -> ModuleType:
 class Waiter:
     """One send that waits for its outcome. The connection's thread fills it in, the sender's thread waits.
 
-    `on_accepted`, `on_taken`: which good news to be woken for; refusals and replies always wake. `answer` is how the receiver
-    answered; `body` is the reply of a call; `signs` counts the signs of life of a long one.
+    `on_accepted`, `on_taken`: which good news to be woken for; refusals and replies always wake. `for_reply`: it waits for
+    more than an answer. `answer` is how the receiver answered; `body` is the reply of a call; `signs` counts the signs of
+    life of a long one.
     """
 
-    __slots__ = ("_lock", "accepted", "answer", "body", "id", "on_accepted", "on_taken", "reason", "signs")
+    __slots__ = ("_lock", "accepted", "answer", "body", "for_reply", "id", "on_accepted", "on_taken", "reason", "signs")
 
-    def __init__(self, *, on_accepted: bool = False, on_taken: bool = False) -> None:
+    def __init__(self, *, on_accepted: bool = False, on_taken: bool = False, for_reply: bool = False) -> None:
         self.on_accepted = on_accepted
         self.on_taken = on_taken
+        self.for_reply = for_reply
         self.id: MessageId | None = None
         self.accepted = False
         self.answer: Answer | None = None

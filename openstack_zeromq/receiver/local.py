@@ -27,6 +27,7 @@ from openstack_zeromq.wire import Answer, AnswerEntry, Kind, MessageId
 LOG = logging.getLogger(__name__)
 
 _CLIENT_BYTES = 8
+_OUTLET_BYTES = 12
 _UNUSED_FOR = 3.0
 _MESSAGE_FRAMES = 2
 
@@ -115,16 +116,18 @@ class Local:
     # private
 
     def _read_client(self, frames: list[bytes], now: float) -> list[Action]:
-        if len(frames[0]) != _CLIENT_BYTES:
+        """A service has two connections: one that only sends, and one for all the rest. Both begin with its client id."""
+        if len(frames[0]) not in (_CLIENT_BYTES, _OUTLET_BYTES):
             raise MalformedError("identity")
-        client = int.from_bytes(frames[0], "big")
+        client = int.from_bytes(frames[0][:_CLIENT_BYTES], "big")
         if len(frames) == 1 + _MESSAGE_FRAMES:
-            return self._read_message(client, frames[1], frames[2], now)
+            kind = wire.kind_of(frames[1])
+            if kind in wire.MESSAGE_KINDS:
+                return self._read_message(client, frames[1], frames[2], now)
+            return self._read_for_consumer(client, kind, frames[1], frames[2], now)
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
         kind = wire.kind_of(frames[1])
-        if kind is Kind.ANSWERS:
-            return self._node.consumer_answers(frames[0], wire.decode_answers(frames[1]), now)
         facts = wire.decode_control(frames[1])
         if kind is Kind.PING:
             self._node.client_ping(client, now)
@@ -147,6 +150,17 @@ class Local:
             raise MalformedError("oversized")
         return self._node.client_message(client, message, now)
 
+    def _read_for_consumer(self, client: int, kind: Kind, frame: bytes, consumer: ConsumerId, now: float) -> list[Action]:
+        """What a service says on behalf of one of its own consumers (or of itself, the consumer of replies)."""
+        if int.from_bytes(consumer[:_CLIENT_BYTES], "big") != client:
+            raise MalformedError("identity")
+        if kind is Kind.ANSWERS:
+            return self._node.consumer_answers(consumer, wire.decode_answers(frame), now)
+        if kind is not Kind.LEAVE:
+            raise MalformedError("kind")
+        stay = wire.decode_control(frame).get("drain") is True
+        return self._node.drain(consumer, now) if stay else self._node.leave(consumer, now)
+
     def _read_consumer(self, frames: list[bytes], now: float) -> list[Action]:
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -154,9 +168,6 @@ class Local:
         kind = wire.kind_of(frame)
         if kind is Kind.ANSWERS:
             return self._node.consumer_answers(consumer, wire.decode_answers(frame), now)
-        if kind is Kind.LEAVE:
-            stay = wire.decode_control(frame).get("drain") is True
-            return self._node.drain(consumer, now) if stay else self._node.leave(consumer, now)
         if kind is not Kind.JOIN:
             raise MalformedError("kind")
         facts = wire.decode_control(frame)

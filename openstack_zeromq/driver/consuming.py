@@ -1,0 +1,183 @@
+"""Consuming: the way into a service process. Each listener has a consumer on every channel it listens to.
+
+The connection's thread reads the channels' sockets and hands messages to listeners; the answers go out from whatever thread gives
+them, through `Sending`. What a consumer was given is remembered, so that no receiver, old or new, can make it run twice.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from openstack_zeromq import sockets, wire
+from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.delivery.inbox import Inbox, Verdict
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.driver.sending import Sending
+from openstack_zeromq.driver.waiting import Waiter, original
+from openstack_zeromq.errors import MalformedError
+from openstack_zeromq.options import Settings
+from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind, MessageId
+
+if TYPE_CHECKING:
+    from openstack_zeromq.driver.listener import ZmqListener
+
+REMEMBER = 600.0
+"""Seconds beyond a message's life for which it is remembered that it was taken."""
+
+_MESSAGE_FRAMES = 2
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, and
+    `routing_id` what the receiver calls it; `ready` is woken when the receiver knows it."""
+
+    channel: Channel
+    listener: "ZmqListener"
+    inbox: Inbox
+    name: bytes | None = None
+    routing_id: bytes = b""
+    ready: Waiter = field(default_factory=Waiter)
+
+
+class Consuming:
+    """Used by the connection's thread, but for `new` and `answer`, which any thread may call."""
+
+    def __init__(self, ctx: sockets.ZmqContext, settings: Settings, client: int, sending: Sending, notes: "deque[str]") -> None:
+        self._settings = settings
+        self._client = client
+        self._sending = sending
+        self._notes = notes
+        self._inboxes = original("_thread").allocate_lock()
+        self._dialer = sockets.Dialer(sockets.router(ctx, settings.max_message_size))
+        self._consumers: list[Consumer] = []
+        self._by_name: dict[bytes, Consumer] = {}
+        self._routing_ids: dict[bytes, bytes] = {}
+
+    @property
+    def socket(self) -> sockets.ZmqSocket:
+        return self._dialer.socket
+
+    # from any thread
+
+    def new(self, channel: Channel, listener: "ZmqListener") -> Consumer:
+        """A consumer that is not yet known to the receiver; see `listen`."""
+        return Consumer(channel, listener, Inbox(self._settings.message_ttl + REMEMBER))
+
+    def answer(self, consumer: Consumer, message_id: MessageId, answer: Answer, now: float) -> None:
+        """The server took a message, or gives it back."""
+        with self._inboxes:
+            if answer is Answer.REQUEUED:
+                consumer.inbox.give_back(message_id)
+            else:
+                consumer.inbox.take(message_id, now)
+        self._sending.answer(consumer.routing_id, [AnswerEntry(message_id, answer)])
+
+    # from the connection's thread
+
+    def listen(self, consumers: list[Consumer]) -> list[bytes]:
+        """Begin to consume; the control frames that ask the receiver for the channels."""
+        self._consumers += consumers
+        return [_ask(consumer.channel) for consumer in consumers]
+
+    def ask_again(self) -> list[bytes]:
+        """The same for every consumer there is: a new receiver knows none of them."""
+        return [_ask(consumer.channel) for consumer in self._consumers]
+
+    def listening(self, facts: dict[str, object]) -> None:
+        """The receiver has bound a channel's socket: connect its consumers that are not there yet, and join."""
+        error, path = facts.get("error"), facts.get("path")
+        try:
+            channel = Channel(Role(facts["role"]), *(str(facts[key]) for key in ("exchange", "topic", "name")))
+        except (KeyError, ValueError):
+            raise MalformedError("control") from None
+        if error or not isinstance(path, str):
+            self._notes.append(f"channel {channel} cannot be listened to: {error}")
+            return
+        for consumer in [consumer for consumer in self._consumers if consumer.channel == channel]:
+            name = consumer.name or self._connect(consumer, f"ipc://{path}")
+            self._join(consumer, name)
+
+    def leave(self, listener: "ZmqListener", drain: bool) -> None:
+        """Stop consuming; `drain`: get nothing more, but go on answering for what is here."""
+        for consumer in [consumer for consumer in self._consumers if consumer.listener is listener]:
+            if consumer.name is not None:
+                self._sending.control(consumer.routing_id, wire.encode_control(Kind.LEAVE, drain=drain))
+            if not drain:
+                self._consumers.remove(consumer)
+                if consumer.name is not None:
+                    del self._by_name[consumer.name]
+                    self._dialer.close(consumer.name)
+
+    def arrived(self, frames: list[bytes], now: float) -> None:
+        """Something came from a channel's socket.
+
+        :raises MalformedError: the receiver sent what it should not.
+        """
+        consumer = self._by_name.get(frames[0])
+        if consumer is None:
+            return  # its listener has left; the receiver gives the message to another one
+        if len(frames) != 1 + _MESSAGE_FRAMES:
+            raise MalformedError("frames")
+        message = Message.read(frames[1], frames[2], now)
+        if not _meant_for(message.header, consumer.channel):
+            self._sending.answer(consumer.routing_id, [AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target")])
+            raise MalformedError("target")
+        with self._inboxes:
+            verdict = consumer.inbox.arrive(message.header, now)
+        if verdict is Verdict.NEW:
+            consumer.listener.put(consumer, message)
+        elif verdict is Verdict.TAKEN:
+            self._sending.answer(consumer.routing_id, [AnswerEntry(message.id, Answer.TAKEN)])
+
+    def tick(self, now: float) -> None:
+        """Forget what cannot come again."""
+        with self._inboxes:
+            for consumer in self._consumers:
+                consumer.inbox.tick(now)
+
+    # private
+
+    def _connect(self, consumer: Consumer, endpoint: str) -> bytes:
+        """A connection to the channel's socket; its routing id begins with the client's, so the receiver knows whose it is."""
+        name = self._dialer.spare(endpoint)
+        if name is None:
+            routing_id = self._client.to_bytes(8, "big") + (len(self._routing_ids) + 1).to_bytes(4, "big")
+            name = self._dialer.open(endpoint, routing_id)
+            self._routing_ids[name] = routing_id
+        consumer.name, consumer.routing_id = name, self._routing_ids[name]
+        self._by_name[name] = consumer
+        return name
+
+    def _join(self, consumer: Consumer, name: bytes) -> None:
+        role, exchange, topic, server = consumer.channel
+        with self._inboxes:
+            holding, taken = consumer.inbox.holding, consumer.inbox.taken
+        frame = wire.encode_control(
+            Kind.JOIN,
+            role=role.value,
+            exchange=exchange,
+            topic=topic,
+            name=server,
+            credit=max(0, self._settings.consumer_credit - len(holding)),
+            holding=holding,
+        )
+        sockets.send(self._dialer.socket, [name, frame])
+        if taken:
+            entries = [AnswerEntry(message_id, Answer.TAKEN) for message_id in taken]
+            sockets.send(self._dialer.socket, [name, wire.encode_answers(entries)])
+        consumer.ready.wake()
+
+
+def _ask(channel: Channel) -> bytes:
+    role, exchange, topic, name = channel
+    return wire.encode_control(Kind.LISTEN, role=role.value, exchange=exchange, topic=topic, name=name)
+
+
+def _meant_for(header: Header, channel: Channel) -> bool:
+    """Does the target in the header agree with the channel it came through?"""
+    if channel[1:3] != (header.exchange, header.topic):
+        return False
+    if channel.role is Role.SERVER:
+        return header.server == channel.name
+    return (header.kind is Kind.FANOUT) == (channel.role is Role.FANOUT)

@@ -1,0 +1,253 @@
+"""Sending: the way out of a service process. Any thread sends by itself; nobody is woken for it.
+
+One real lock guards the outboxes and the one socket that only sends. What could not go out (no receiver yet, no room) waits in
+its order and is sent by the connection's thread when that changes.
+"""
+
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from openstack_zeromq import address, sockets, wire
+from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.outbox import Outbox, Outcome, Transmit
+from openstack_zeromq.driver.waiting import Waiter, original
+from openstack_zeromq.options import Settings
+from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
+
+
+class Letter(NamedTuple):
+    """A message before it has an id: `ttl` in seconds, names in any length."""
+
+    kind: Kind
+    flags: Flag
+    ttl: float
+    exchange: str
+    topic: str
+    server: str
+    body: bytes
+    client: int = 0
+    subject: MessageId = NO_ID
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The messages of one kind of traffic, numbered from 1. Notifications may wait long for a listener: a stream of
+    their own keeps them from holding back what RPC has settled."""
+
+    origin: int
+    outbox: Outbox
+    following: int = 1
+    early: "deque[tuple[Letter, Waiter | None]]" = field(default_factory=deque)
+
+    def ready_for(self, kind: Kind) -> bool:
+        """Is there room? A reply is never held up by the calls of the same process."""
+        return kind is Kind.REPLY or not self.outbox.full
+
+
+class Sending:
+    """`client` is this process's name at the receiver. Public methods may be called from any thread."""
+
+    def __init__(self, ctx: sockets.ZmqContext, settings: Settings, client: int, notes: "deque[str]") -> None:
+        self.lock = original("_thread").allocate_lock()
+        self._ctx = ctx
+        self._settings = settings
+        self._client = client
+        self._notes = notes
+        self._endpoint = f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}"
+        self._random = Random()  # noqa: S311 - spreads retries, guards nothing
+        self._streams = {kind: self._stream() for kind in (Kind.CALL, Kind.NOTIFY)}
+        self._turns: dict[tuple[str, str], int] = {}
+        self._waiters: dict[MessageId, Waiter] = {}
+        self._node = ""
+        self._incarnation: int | None = None
+        self._socket = self._connect()
+
+    # from any thread
+
+    def send(self, letter: Letter, waiter: Waiter | None) -> None:
+        """Send; `waiter` is told what it wants to know."""
+        with self.lock:
+            stream = self._streams[Kind.NOTIFY if letter.kind is Kind.NOTIFY else Kind.CALL]
+            in_turn = letter.kind is Kind.REPLY or not stream.early
+            if self._incarnation is not None and in_turn and stream.ready_for(letter.kind):
+                self._post(stream, self._incarnation, letter, waiter)
+            else:
+                stream.early.append((letter, waiter))
+
+    def answer(self, consumer: bytes, entries: list[AnswerEntry]) -> None:
+        """Tell the receiver what became of messages that `consumer` (its routing id) was given."""
+        with self.lock:
+            self._out(wire.encode_answers(entries), consumer)
+
+    def control(self, consumer: bytes, frame: bytes) -> None:
+        """A control frame on behalf of `consumer`, in order with its answers."""
+        with self.lock:
+            self._out(frame, consumer)
+
+    def give_up(self, waiter: Waiter) -> None:
+        """Nobody waits for this outcome any more: a call is forgotten, what was not accepted is withdrawn."""
+        with self.lock:
+            for stream in self._streams.values():
+                if waiter.id is None:
+                    stream.early = deque(item for item in stream.early if item[1] is not waiter)
+                else:
+                    stream.outbox.give_up(waiter.id)
+            if waiter.id is not None:
+                self._waiters.pop(waiter.id, None)
+
+    @property
+    def busy(self) -> bool:
+        """Is anything due soon: senders held back, refusals to repeat?"""
+        return any(stream.early or stream.outbox.refused for stream in self._streams.values())
+
+    @property
+    def flushed(self) -> bool:
+        """Has the receiver accepted everything?"""
+        return all(not stream.early and stream.outbox.all_accepted for stream in self._streams.values())
+
+    # from the connection's thread
+
+    def receiver(self, node: str, incarnation: int, now: float) -> None:
+        """A receiver is there, and it is another one than before: it gets again what is not answered."""
+        with self.lock:
+            self._node, self._incarnation = node, incarnation
+            for stream in self._streams.values():
+                for action in stream.outbox.receiver(incarnation):
+                    self._transmit(action, now)
+            self._post_early()
+
+    def receiver_lost(self) -> None:
+        """It fell silent: what waits in the socket must not be sent when its time is over, so it goes with the socket."""
+        with self.lock:
+            self._incarnation = None
+            for stream in self._streams.values():
+                stream.outbox.receiver_lost()
+            self._socket.close(0)
+            self._socket = self._connect()
+
+    def answered(self, entries: list[AnswerEntry], now: float) -> None:
+        """The receiver says what became of messages."""
+        with self.lock:
+            for entry in entries:
+                for stream in self._streams.values():
+                    for outcome in stream.outbox.answered(entry, now):
+                        self._settle(outcome)
+            self._post_early()
+
+    def replied(self, call: MessageId, body: bytes, progress: bool) -> None:
+        """The reply to `call`, or a sign of life, is here. A caller that gave up had its one outcome: MessagingTimeout."""
+        with self.lock:
+            waiter = self._waiters.get(call)
+            if waiter is None:
+                return
+            if progress:
+                waiter.signs += 1
+            else:
+                waiter.body = body
+                del self._waiters[call]
+                self._streams[Kind.CALL].outbox.give_up(call)
+            waiter.wake()
+
+    def tick(self, now: float) -> None:
+        """Time passed."""
+        with self.lock:
+            for stream in self._streams.values():
+                for action in stream.outbox.tick(now):
+                    if isinstance(action, Transmit):
+                        self._transmit(action, now)
+                    else:
+                        self._settle(action)
+            self._post_early()
+
+    def close(self) -> None:
+        """Say goodbye; whoever still waits is told so."""
+        with self.lock:
+            self._out(wire.encode_control(Kind.LEAVE))
+            for waiter in self._waiters.values():
+                waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
+                waiter.wake()
+            self._socket.close(200)
+
+    # private, with the lock held
+
+    def _post(self, stream: _Stream, incarnation: int, letter: Letter, waiter: Waiter | None) -> None:
+        """Give the letter its id, keep it in the outbox and send it."""
+        now = time.monotonic()
+        message_id = MessageId(stream.origin, stream.following)
+        stream.following += 1
+        header = Header(
+            letter.kind,
+            letter.flags,
+            message_id,
+            stream.outbox.settled(message_id.sequence),
+            self._node,
+            incarnation,
+            int(letter.ttl * 1000),
+            self._turn(letter),
+            letter.client or self._client,
+            letter.subject,
+            address.compact(letter.exchange),
+            address.compact(letter.topic),
+            address.compact(letter.server),
+        )
+        if waiter is not None:
+            waiter.id = message_id
+            self._waiters[message_id] = waiter
+        for action in stream.outbox.add(Message.new(header, letter.body, now)):
+            self._out(action.message.frame, letter.body)
+
+    def _turn(self, letter: Letter) -> int:
+        """How many messages went to this bare topic before."""
+        if letter.server:
+            return 0
+        key = (letter.exchange, letter.topic)
+        turn = self._turns.get(key, 0)
+        self._turns[key] = turn + 1
+        return turn
+
+    def _post_early(self) -> None:
+        """What had to wait for a receiver, or for room, in its order."""
+        if self._incarnation is None:
+            return
+        for stream in self._streams.values():
+            while stream.early and stream.ready_for(stream.early[0][0].kind):
+                letter, waiter = stream.early.popleft()
+                self._post(stream, self._incarnation, letter, waiter)
+
+    def _transmit(self, action: Transmit, now: float) -> None:
+        message = action.message
+        self._out(message.stamped(self._incarnation or 0, now, action.resent), message.body)
+
+    def _settle(self, outcome: Outcome) -> None:
+        """Tell the sender. A call goes on waiting for its reply; a cast is content once it was accepted."""
+        waiter = self._waiters.get(outcome.id)
+        if waiter is None:
+            if outcome.answer in (Answer.REJECTED, Answer.EXPIRED):
+                self._notes.append(f"message {outcome.id} was given up: {outcome.answer.name}, {outcome.reason}")
+            return
+        if outcome.answer is Answer.ACCEPTED:
+            waiter.accepted, wanted = True, waiter.on_accepted
+        else:
+            waiter.answer, waiter.reason = outcome.answer, outcome.reason
+            wanted = waiter.on_taken or outcome.answer is not Answer.TAKEN
+        if wanted:
+            if not waiter.for_reply:
+                del self._waiters[outcome.id]
+            waiter.wake()
+
+    def _out(self, *frames: bytes) -> None:
+        """Never waits: the queue of this socket has no bound of its own."""
+        self._socket.send_multipart(frames, sockets.DONTWAIT)
+
+    def _connect(self) -> sockets.ZmqSocket:
+        routing_id = self._client.to_bytes(8, "big") + secrets.token_bytes(4)
+        return sockets.outlet(self._ctx, self._endpoint, routing_id, self._settings.max_message_size)
+
+    def _stream(self) -> _Stream:
+        bounds = Bounds(self._settings.topic_backlog, self._settings.backlog_size)
+        return _Stream(secrets.randbits(63), Outbox(bounds, lambda: self._random.uniform(0.8, 1.2)))
