@@ -43,9 +43,10 @@ def free_port(addresses: Iterable[str]) -> int:
         try:
             for address in addresses:
                 sockets.append(socket.create_server((address, port)))
-            return port
         except OSError:
             continue
+        else:
+            return port
         finally:
             for opened in sockets:
                 opened.close()
@@ -61,7 +62,7 @@ class Fabric:
     options: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))  # noqa: S108 - unix socket paths must be short
+        self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))
         self.addresses = {f"n{number}": f"127.0.1.{number}" for number in range(1, self.nodes + 1)}
         self.port = free_port(self.addresses.values())
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -150,12 +151,11 @@ class Fabric:
         return made
 
     def client(self, node: str, topic: str, timeout: float = 10.0, **target: Any) -> oslo_messaging.RPCClient:
-        made = oslo_messaging.get_rpc_client(
-            self.transport(node), oslo_messaging.Target(topic=topic, **target), timeout=timeout
-        )
-        return made
+        return oslo_messaging.get_rpc_client(self.transport(node), oslo_messaging.Target(topic=topic, **target), timeout=timeout)
 
-    def server(self, node: str, topic: str, endpoint: object, server: str = "", **target: Any) -> oslo_messaging.MessageHandlingServer:
+    def server(
+        self, node: str, topic: str, endpoint: object, server: str = "", **target: Any
+    ) -> oslo_messaging.MessageHandlingServer:
         """Start an RPC server; stopped with the fabric."""
         made = oslo_messaging.get_rpc_server(
             self.transport(node),

@@ -257,7 +257,13 @@ def test_receivers_killed_under_load_lose_nothing_and_duplicate_nothing(two: Fab
 def test_a_receiver_stops_cleanly_and_its_channels_are_visible_while_it_runs(two: Fabric) -> None:
     _endpoints(two)
     names = {path.name for path in two.ipc_dir("n1").iterdir() if path.is_socket()}
-    assert {"receiver", "receiver.admin", "topic:openstack:compute", "server:openstack:compute:n1", "fanout:openstack:compute"} <= names
+    assert {
+        "receiver",
+        "receiver.admin",
+        "topic:openstack:compute",
+        "server:openstack:compute:n1",
+        "fanout:openstack:compute",
+    } <= names
     assert two.stop("n1") == 0
     assert not [path for path in two.ipc_dir("n1").iterdir() if path.is_socket()]
 
