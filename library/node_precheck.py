@@ -68,11 +68,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-problems:
-  description: What cannot work, each with its remedy.
-  returned: always
-  type: list
-  elements: str
+msg:
+  description: What cannot work, a line each, with its remedy.
+  returned: failure
+  type: str
 """
 
 ARGUMENT_SPEC = {
@@ -98,8 +97,8 @@ def main() -> None:
         *check_port(asked["bind_address"], asked["port"], asked["config_file"]),
     ]
     if problems:
-        module.fail_json(msg="\n".join(problems), problems=problems)
-    module.exit_json(changed=False, problems=[])
+        module.fail_json(msg="\n".join(problems))
+    module.exit_json(changed=False)
 
 
 def check_python(python: str) -> Iterator[str]:
@@ -126,7 +125,7 @@ def check_ipc_dir(path: str, longest: int) -> Iterator[str]:
     if length > longest:
         yield (
             f"zeromq_receiver_ipc_dir {path}: has {length} bytes, more than {longest}, unix sockets need short paths; "
-            "choose a shorter one (with inventories/local: -e zeromq_local_root=/short/dir)"
+            "choose a shorter one (for the demo: make demo ARGS='-e zeromq_local_root=/short/dir')"
         )
     yield from check_directory(Path(path))
 

@@ -239,7 +239,7 @@ class TestNodePrecheck:
         return ask
 
     def test_good_node_passes(self, ask):
-        assert ask()["problems"] == []
+        assert not ask().get("failed")
 
     @pytest.mark.parametrize("address", ["127.0.0.1", "*"])
     def test_port_of_a_foreign_process_is_refused_with_its_name(self, ask, address):
@@ -255,7 +255,7 @@ class TestNodePrecheck:
             [sys.executable, "-c", script, "--config-file", config], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as receiver:
             port = int(receiver.stdout.readline())
-            assert ask(port=port)["problems"] == []
+            assert not ask(port=port).get("failed")
             assert ask(port=port, config_file="/another/zeromq.conf")["failed"]
             receiver.communicate("\n")
 
@@ -281,7 +281,7 @@ class TestNodePrecheck:
         assert "is version 3.9, too old" in ask(python=str(old))["msg"]
 
     def test_every_problem_is_told_at_once(self, ask):
-        assert len(ask(python="/nowhere/python3", ipc_dir_max=10)["problems"]) == 2
+        assert len(ask(python="/nowhere/python3", ipc_dir_max=10)["msg"].splitlines()) == 2
 
 
 def test_modules_need_nothing_but_ansible_unless_they_run_in_the_packages_environment():

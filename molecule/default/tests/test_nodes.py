@@ -28,12 +28,12 @@ def node(request):
 
 
 def test_each_channel_has_a_socket_in_the_nodes_directory(machine, node):
-    run = ROOT / node / "run"
-    sockets = {path.name for path in run.iterdir() if path.is_socket()}
+    sockets = {path.name for path in (ROOT / node / "run").iterdir() if path.is_socket()}
     assert {"receiver", "receiver.admin"} <= sockets
-    channels = " ".join(sockets - {"receiver", "receiver.admin"})
-    assert channels.count("zmq-probe") >= 4, channels  # bare, directed, fanout, notifications
-    assert machine.file(str(run)).mode == 0o755
+    channels = status_of(machine, node)["channels"]
+    assert len(sockets) - 2 == len(channels) == 4  # bare, directed, fanout, notifications
+    kinds = sorted(name.partition(":")[0] for name in sockets - {"receiver", "receiver.admin"})
+    assert kinds == ["fanout", "server", "topic", "topic"]
 
 
 def test_receiver_listens_on_the_nodes_address_only(node):
@@ -44,10 +44,7 @@ def test_receiver_listens_on_the_nodes_address_only(node):
 
 
 def test_status_tells_of_a_running_receiver(machine, node):
-    config = ROOT / node / "etc" / "zeromq.conf"
-    status = machine.run("%s status --json --config-file %s", str(ROOT / "venv/bin/zmqctl"), str(config))
-    assert status.rc == 0, status.stderr
-    facts = json.loads(status.stdout)
+    facts = status_of(machine, node)
     assert facts["node"] == node
     assert set(facts["links"]) == set(NODES) - {node}
     assert all(link["state"] == "up" for link in facts["links"].values())
@@ -83,6 +80,13 @@ def test_check_mode_tells_the_change_that_a_real_run_makes():
     assert changes(told) == changes(made) != []
     assert "+debug = true" in told
     assert "+debug = true" in made
+
+
+def status_of(machine, node):
+    config = ROOT / node / "etc" / "zeromq.conf"
+    status = machine.run("%s status --json --config-file %s", str(ROOT / "venv/bin/zmqctl"), str(config))
+    assert status.rc == 0, status.stderr
+    return json.loads(status.stdout)
 
 
 def ring_files(node):
