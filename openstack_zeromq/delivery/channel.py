@@ -1,11 +1,12 @@
 """Channel queues: the consumers of one channel on this node, their credit, and what waits for them.
 
-`SharedQueue` gives each message to one consumer, strictly in turn among those with credit left. `Copies` gives each
-consumer its own copy. A message leaves only when its consumer has taken it; until then it can be given to another.
+`SharedQueue` gives each message to one consumer, strictly in turn among those with credit left. `Copies` has such a queue
+for each consumer, so that everyone gets a copy. A message leaves only when its consumer has taken it; until then it can be given
+to another.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,9 +33,11 @@ class Bounds:
 
 @dataclass(slots=True)
 class _Consumer:
+    """`holding`: what it has and has not answered for; None stands for a message that an earlier receiver gave it."""
+
     credit: int
+    holding: dict[MessageId, Message | None] = field(default_factory=dict)
     draining: bool = False
-    holding: dict[MessageId, Message] = field(default_factory=dict)
 
 
 class SharedQueue:
@@ -62,17 +65,18 @@ class SharedQueue:
         """Messages here that nobody has taken."""
         return len(self._waiting) + sum(len(consumer.holding) for consumer in self._consumers.values())
 
-    def join(self, consumer: ConsumerId, credit: int) -> list[Hand]:
-        """A consumer starts, able to hold `credit` messages."""
-        self._consumers[consumer] = _Consumer(credit)
-        if consumer not in self._turn:
+    def join(self, consumer: ConsumerId, credit: int, holding: Iterable[MessageId]) -> list[Hand]:
+        """A consumer starts: it has `holding` from before and can hold `credit` messages more. One that is here already
+        only repeats itself."""
+        known = self._consumers.get(consumer)
+        if known is None:
+            self._consumers[consumer] = _Consumer(credit, dict.fromkeys(holding))
             self._turn.append(consumer)
         return self._serve()
 
     def hold(self, consumer: ConsumerId, message: Message) -> None:
-        """`consumer` says that it has `message` already (from an earlier incarnation of this receiver)."""
+        """`message` is what `consumer` said that it holds."""
         self._consumers[consumer].holding[message.id] = message
-        self._consumers[consumer].credit -= 1
 
     def drain(self, consumer: ConsumerId) -> None:
         """A consumer wants no more, but will answer for what it holds."""
@@ -85,7 +89,7 @@ class SharedQueue:
         if gone is None:
             return []
         self._turn.remove(consumer)
-        return list(gone.holding.values())
+        return [message for message in gone.holding.values() if message is not None]
 
     def offer(self, message: Message) -> list[Hand] | None:
         """Take `message` in; None when the queue is full."""
@@ -103,11 +107,11 @@ class SharedQueue:
         return self._serve()
 
     def release(self, consumer: ConsumerId, message_id: MessageId) -> tuple[Message | None, list[Hand]]:
-        """`consumer` is done with a message: it has credit for another one."""
+        """`consumer` is done with a message (None: one from before that did not come again): it has credit for another."""
         holder = self._consumers.get(consumer)
-        message = holder.holding.pop(message_id, None) if holder else None
-        if holder is None or message is None:
+        if holder is None or message_id not in holder.holding:
             return None, []
+        message = holder.holding.pop(message_id)
         holder.credit += 1
         return message, self._serve()
 
@@ -140,7 +144,7 @@ class SharedQueue:
 
 
 class Copies:
-    """Every consumer gets every message: a queue of its own for each."""
+    """A queue for each consumer."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -158,30 +162,17 @@ class Copies:
     def depth(self) -> int:
         return sum(queue.depth for queue in self._queues.values())
 
-    def join(self, consumer: ConsumerId, credit: int) -> list[Hand]:
-        return self._queues.setdefault(consumer, SharedQueue(self._bounds)).join(consumer, credit)
+    def takers(self) -> list[ConsumerId]:
+        """Consumers that want a copy of what comes now."""
+        return [consumer for consumer, queue in self._queues.items() if queue.consumers]
 
-    def drain(self, consumer: ConsumerId) -> list[Message]:
-        """A consumer wants no more: what waits for it is its loss alone, and comes back to the caller."""
-        queue = self._queues.get(consumer)
-        if queue is None:
-            return []
-        queue.drain(consumer)
-        return queue.drop(lambda _: True)
+    def queue(self, consumer: ConsumerId) -> SharedQueue:
+        """The consumer's own queue, made when it has none."""
+        if consumer not in self._queues:
+            self._queues[consumer] = SharedQueue(self._bounds)
+        return self._queues[consumer]
 
     def leave(self, consumer: ConsumerId) -> list[Message]:
+        """A consumer is gone, and with it everything that was meant for it."""
         queue = self._queues.pop(consumer, None)
         return [] if queue is None else [*queue.leave(consumer), *queue.drop(lambda _: True)]
-
-    def offer(self, message: Message) -> tuple[list[Hand], int, int]:
-        """What to hand out now; how many copies are on their way; how many consumers were too far behind for one."""
-        answers = [queue.offer(message) for queue in self._queues.values() if queue.consumers]
-        taken_in = [hands for hands in answers if hands is not None]
-        return [hand for hands in taken_in for hand in hands], len(taken_in), len(answers) - len(taken_in)
-
-    def release(self, consumer: ConsumerId, message_id: MessageId) -> tuple[Message | None, list[Hand]]:
-        queue = self._queues.get(consumer)
-        return (None, []) if queue is None else queue.release(consumer, message_id)
-
-    def drop(self, unwanted: Callable[[Message], bool]) -> list[Message]:
-        return [message for queue in self._queues.values() for message in queue.drop(unwanted)]

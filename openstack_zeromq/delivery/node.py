@@ -40,19 +40,19 @@ class Node:
 
     # events from services
 
-    def client_ping(self, client: int, now: float) -> None:
+    def client_ping(self, client: int, now: float) -> list[Action]:
         """A service shows that it is alive."""
         self._clients[client] = now
-        self.incoming.client_here(client)
+        return self._settle(self.incoming.client_here(client, now), now)
 
     def client_left(self, client: int, now: float) -> list[Action]:
         """A service said goodbye."""
         self._clients.pop(client, None)
         return self._settle(self.incoming.client_gone(client, now), now)
 
-    def client_message(self, client: int, message: Message, now: float) -> list[Action]:
-        """A service sends."""
-        return self._settle(self.outgoing.accept(client, message, now), now)
+    def client_message(self, client: int, message: Message, now: float, former_host: str = "") -> list[Action]:
+        """A service sends; see `Outgoing.accept`."""
+        return self._settle(self.outgoing.accept(client, message, now, former_host), now)
 
     def join(self, channel: Channel, consumer: ConsumerId, credit: int, holding: Iterable[MessageId], now: float) -> list[Action]:
         """A consumer starts on a channel; see `Incoming.join`."""
@@ -71,9 +71,9 @@ class Node:
         inner = [action for entry in entries for action in self.incoming.answered(consumer, entry, now)]
         return self._settle(inner, now)
 
-    def reply_failed(self, message_id: MessageId, now: float) -> list[Action]:
+    def reply_failed(self, message_id: MessageId, client: int, now: float) -> list[Action]:
         """A reply could not be given to the service that waits for it: it is not connected any more."""
-        return self._settle(self.incoming.reply_failed(message_id), now)
+        return self._settle(self.incoming.reply_failed(message_id, client, now), now)
 
     # events from peers
 

@@ -20,10 +20,11 @@ FINAL = frozenset({Answer.TAKEN, Answer.NOROUTE, Answer.REJECTED, Answer.EXPIRED
 
 
 class Transmit(NamedTuple):
-    """Send `message` to the local receiver."""
+    """Send `message` to the local receiver; again: name the host that it went to, if that is known."""
 
     message: Message
     resent: bool
+    former_host: str = ""
 
 
 class Outcome(NamedTuple):
@@ -40,6 +41,7 @@ class _Kept:
     sends: int = 0
     accepted: bool = False
     refusals: int = 0
+    host: str = ""
 
 
 class Outbox:
@@ -107,6 +109,7 @@ class Outbox:
             pause = min(BACK_OFF_FIRST * 2.0 ** min(kept.refusals, 10), BACK_OFF_MOST) * self._jitter()
             heapq.heappush(self._timers, (now + pause, entry.id))
             return []
+        kept.host = entry.reason or kept.host
         if kept.accepted:
             return []
         kept.accepted = True
@@ -133,7 +136,8 @@ class Outbox:
 
     def _transmit(self, kept: _Kept) -> Transmit:
         kept.sends += 1
-        return Transmit(kept.message, kept.sends > 1 and kept.sends - 1 > kept.refusals)
+        resent = kept.sends > 1 and kept.sends - 1 > kept.refusals
+        return Transmit(kept.message, resent, kept.host if resent else "")
 
     def _forget(self, message_id: MessageId) -> None:
         self._bytes -= len(self._kept.pop(message_id).message.body)

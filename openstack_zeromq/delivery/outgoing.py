@@ -1,8 +1,8 @@
 """Outgoing: messages of this node's services, from the moment they are accepted until some host has answered for good.
 
-A bare topic goes round robin over its hosts: the sender's count (`turn`) picks the host, so a message that is resent through a
-restarted receiver picks the same one. A message is sent only over a link that is up. One that was sent stays with its host
-until that host answers, for it may have been taken there; one that was not can go to the next host at once.
+A bare topic goes round robin over its hosts: the sender's count (`turn`) picks the host. A message is sent only over a link that
+is up. One that was sent stays with its host until that host answers, for it may have been taken there; one that was not can go to
+the next host at once. The sender is told the host, and names it when it has to send again through a restarted receiver.
 """
 
 import heapq
@@ -83,16 +83,23 @@ OutgoingAction = Send | Tell | Open
 
 @dataclass(slots=True)
 class _Hop:
-    """One host that is to take the message. `due`: when to do something about it."""
+    """One host that is to take the message. `due`: when to do something about it; `stays`: a former receiver may have sent
+    it there, so only that host's answer sets it free."""
 
     due: float
     sends: int = 0
+    stays: bool = False
+
+    @property
+    def may_be_there(self) -> bool:
+        return self.stays or self.sends > 0
 
 
 @dataclass(slots=True)
 class _Pending:
     client: int
     message: Message
+    former_host: str
     hops: dict[str, _Hop] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     rounds: int = 0
@@ -130,8 +137,8 @@ class Outgoing:
 
     # events
 
-    def accept(self, client: int, message: Message, now: float) -> list[OutgoingAction]:
-        """A service of this node sends (or resends) a message."""
+    def accept(self, client: int, message: Message, now: float, former_host: str = "") -> list[OutgoingAction]:
+        """A service of this node sends a message, or sends it again; then `former_host` is where it went, if that is known."""
         header = message.header
         self._finished.note(header, now)
         known = self._pending.get(message.id)
@@ -147,9 +154,12 @@ class Outgoing:
         self._counts[Counter.ACCEPTED] += 1
         self._per_topic[key] += 1
         self._bytes += len(message.body)
-        pending = _Pending(client, message)
+        pending = _Pending(client, message, former_host)
         self._pending[message.id] = pending
-        return [Tell(client, AnswerEntry(message.id, Answer.ACCEPTED)), *self._route(pending, now)]
+        actions = self._route(pending, now)
+        if any(isinstance(action, Tell) for action in actions):
+            return actions
+        return [Tell(client, AnswerEntry(message.id, Answer.ACCEPTED)), *actions]
 
     def answered(self, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """`host` says what became of a message."""
@@ -186,7 +196,7 @@ class Outgoing:
         actions: list[OutgoingAction] = []
         for pending in list(self._pending.values()):
             hop = pending.hops.get(host)
-            if hop is not None and hop.sends == 0 and pending.message.header.kind is not Kind.FANOUT:
+            if hop is not None and not hop.may_be_there and pending.message.header.kind is not Kind.FANOUT:
                 del pending.hops[host]
                 actions += self._route(pending, now)
         return actions
@@ -231,15 +241,17 @@ class Outgoing:
         """Choose the host, or the hosts of a fanout; none: wait, or say so when the sender wants to know."""
         header = pending.message.header
         hosts = self._candidates(pending.message)
+        if pending.former_host and header.kind is not Kind.FANOUT:
+            hosts = (pending.former_host, *(host for host in hosts if host != pending.former_host))
         if header.kind is Kind.FANOUT:
             if not hosts:
                 return self._finish(pending, Answer.TAKEN, "", now)
             pending.hops = {host: _Hop(now) for host in hosts}
             return [action for host, hop in pending.hops.items() for action in self._approach(pending, host, hop, now)]
-        untried = [host for host in hosts if host not in pending.tried]
-        for host in untried:
-            if self._reach(host) is not LinkState.DOWN:
-                hop = pending.hops[host] = _Hop(now)
+        stays = bool(header.flags & Flag.RESENT) and not pending.tried
+        for host in [host for host in hosts if host not in pending.tried]:
+            if stays or self._reach(host) is not LinkState.DOWN:
+                hop = pending.hops[host] = _Hop(now, stays=stays)
                 return self._approach(pending, host, hop, now)
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
@@ -266,7 +278,10 @@ class Outgoing:
         if host != self._name:
             self._counts[Counter.SENT] += 1
             self._counts[Counter.RESENT] += resent
-        return [Send(host, pending.message, resent)]
+        send = Send(host, pending.message, resent)
+        if resent or pending.message.header.kind in (Kind.FANOUT, Kind.REPLY):
+            return [send]
+        return [Tell(pending.client, AnswerEntry(pending.message.id, Answer.ACCEPTED, host)), send]
 
     def _candidates(self, message: Message) -> tuple[str, ...]:
         header = message.header

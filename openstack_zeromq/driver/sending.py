@@ -221,7 +221,8 @@ class Sending:
 
     def _transmit(self, action: Transmit, now: float) -> None:
         message = action.message
-        self._out(message.stamped(self._incarnation or 0, now, action.resent), message.body)
+        frames = [message.stamped(self._incarnation or 0, now, action.resent), message.body]
+        self._out(*frames, *([action.former_host.encode()] if action.former_host else []))
 
     def _settle(self, outcome: Outcome) -> None:
         """Tell the sender. A call goes on waiting for its reply; a cast is content once it was accepted."""
@@ -234,7 +235,7 @@ class Sending:
             waiter.accepted, wanted = True, waiter.on_accepted
         else:
             waiter.answer, waiter.reason = outcome.answer, outcome.reason
-            wanted = waiter.on_taken or outcome.answer is not Answer.TAKEN
+            wanted = waiter.on_accepted or waiter.on_taken or outcome.answer is not Answer.TAKEN
         if wanted:
             if not waiter.for_reply:
                 del self._waiters[outcome.id]

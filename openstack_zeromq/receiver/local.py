@@ -30,6 +30,7 @@ _CLIENT_BYTES = 8
 _OUTLET_BYTES = 12
 _UNUSED_FOR = 3.0
 _MESSAGE_FRAMES = 2
+_RESENT_FRAMES = 3
 
 
 class Local:
@@ -120,6 +121,8 @@ class Local:
         if len(frames[0]) not in (_CLIENT_BYTES, _OUTLET_BYTES):
             raise MalformedError("identity")
         client = int.from_bytes(frames[0][:_CLIENT_BYTES], "big")
+        if len(frames) == 1 + _RESENT_FRAMES:
+            return self._read_message(client, frames[1], frames[2], now, frames[3].decode("utf-8", "replace"))
         if len(frames) == 1 + _MESSAGE_FRAMES:
             kind = wire.kind_of(frames[1])
             if kind in wire.MESSAGE_KINDS:
@@ -130,9 +133,8 @@ class Local:
         kind = wire.kind_of(frames[1])
         facts = wire.decode_control(frames[1])
         if kind is Kind.PING:
-            self._node.client_ping(client, now)
             sockets.send(self.ingress, [frames[0], self._pong])
-            return []
+            return self._node.client_ping(client, now)
         if kind is Kind.LISTEN:
             self._listen(frames[0], _channel(facts), now)
             return []
@@ -140,7 +142,7 @@ class Local:
             return self._node.client_left(client, now)
         raise MalformedError("kind")
 
-    def _read_message(self, client: int, frame: bytes, body: bytes, now: float) -> list[Action]:
+    def _read_message(self, client: int, frame: bytes, body: bytes, now: float, former_host: str = "") -> list[Action]:
         message = Message.read(frame, body, now)
         if message.header.source != self._settings.host:
             self.tell(client, AnswerEntry(message.id, Answer.REJECTED, f"this node is {self._settings.host}"))
@@ -148,7 +150,7 @@ class Local:
         if len(body) > self._settings.max_message_size:
             self.tell(client, AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size"))
             raise MalformedError("oversized")
-        return self._node.client_message(client, message, now)
+        return self._node.client_message(client, message, now, former_host)
 
     def _read_for_consumer(self, client: int, kind: Kind, frame: bytes, consumer: ConsumerId, now: float) -> list[Action]:
         """What a service says on behalf of one of its own consumers (or of itself, the consumer of replies)."""

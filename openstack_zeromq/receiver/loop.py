@@ -205,7 +205,7 @@ class Receiver:
                         self._do(self._node.leave(action.consumer, now), now)
                 case Reply():
                     if not self._local.reply(action.client, action.message):
-                        self._do(self._node.reply_failed(action.message.id, now), now)
+                        self._do(self._node.reply_failed(action.message.id, action.client, now), now)
                 case Dial():
                     self._links.dial(action.host)
                 case Ping():
