@@ -31,6 +31,11 @@ class Inbox:
         return list(self._holding)
 
     @property
+    def holding_any(self) -> bool:
+        """Is there any of it?"""
+        return bool(self._holding)
+
+    @property
     def taken(self) -> list[MessageId]:
         """Taken, and not yet known to be settled by the sender."""
         return self._seen.remembered()

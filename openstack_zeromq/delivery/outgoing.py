@@ -66,10 +66,11 @@ class Send(NamedTuple):
 
 
 class Tell(NamedTuple):
-    """Tell the service what became of its message."""
+    """Tell the service what became of its message; `urgent`: somebody waits for just this."""
 
     client: int
     entry: AnswerEntry
+    urgent: bool = True
 
 
 class Open(NamedTuple):
@@ -144,7 +145,7 @@ class Outgoing:
         known = self._pending.get(message.id)
         if known is not None:
             known.client = client
-            return [Tell(client, AnswerEntry(message.id, Answer.ACCEPTED))]
+            return [_accepted(client, message)]
         if message.id in self._finished:
             return [Tell(client, AnswerEntry(message.id, Answer.TAKEN))]
         key = (header.exchange, header.topic)
@@ -159,7 +160,7 @@ class Outgoing:
         actions = self._route(pending, now)
         if any(isinstance(action, Tell) for action in actions):
             return actions
-        return [Tell(client, AnswerEntry(message.id, Answer.ACCEPTED)), *actions]
+        return [_accepted(client, message), *actions]
 
     def answered(self, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """`host` says what became of a message."""
@@ -281,7 +282,7 @@ class Outgoing:
         send = Send(host, pending.message, resent)
         if resent or pending.message.header.kind in (Kind.FANOUT, Kind.REPLY):
             return [send]
-        return [Tell(pending.client, AnswerEntry(pending.message.id, Answer.ACCEPTED, host)), send]
+        return [_accepted(pending.client, pending.message, host), send]
 
     def _candidates(self, message: Message) -> tuple[str, ...]:
         header = message.header
@@ -322,13 +323,20 @@ class Outgoing:
             del self._per_topic[key]
         if answer is not Answer.TAKEN:
             self._counts[Counter[answer.name]] += 1
-        return [Tell(pending.client, AnswerEntry(message.id, answer, reason))]
+        urgent = answer is not Answer.TAKEN or bool(message.header.flags & Flag.MANDATORY) or message.header.kind is Kind.FANOUT
+        return [Tell(pending.client, AnswerEntry(message.id, answer, reason), urgent)]
 
     def _back_off(self, rounds: int) -> float:
         return min(BACK_OFF_FIRST * 2.0 ** min(rounds, 16), BACK_OFF_MOST) * self._jitter()
 
     def _wake(self, due: float, pending: _Pending) -> None:
         heapq.heappush(self._timers, (min(due, pending.message.expires), pending.message.id))
+
+
+def _accepted(client: int, message: Message, host: str = "") -> Tell:
+    """A caller waits for its reply, a server for nothing; only the others wait for this."""
+    urgent = message.header.kind not in (Kind.CALL, Kind.REPLY)
+    return Tell(client, AnswerEntry(message.id, Answer.ACCEPTED, host), urgent)
 
 
 def _with(name: str, wanted: bool, hosts: tuple[str, ...]) -> tuple[str, ...]:

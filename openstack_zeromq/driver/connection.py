@@ -20,7 +20,7 @@ from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.driver.consuming import REMEMBER, Consumer, Consuming
-from openstack_zeromq.driver.sending import Letter, Sending
+from openstack_zeromq.driver.sending import ANSWERS_WITHIN, Letter, Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.options import Settings
@@ -128,14 +128,21 @@ class Connection:
                 self._look_after(now)
             if self._sending.busy:
                 self._sending.tick(now)
-            pause = _TICK if self._sending.busy or closing_since else max(0.0, next_ping - now)
-            ready = dict(poller.poll(int(pause * 1000) + 1))
+            if self._sending.answers_due is not None and now >= self._sending.answers_due:
+                self._sending.flush_answers()
+            ready = dict(poller.poll(int(self._pause(next_ping - now, closing_since is not None) * 1000) + 1))
             self._read(ready, time.monotonic())
             if self._closing:
                 closing_since = closing_since or now
         self._sending.close()
         self._ctx.destroy(linger=200)
         os.close(self._wake_read)
+
+    def _pause(self, until_ping: float, closing: bool) -> float:
+        """How long there is nothing to do unless somebody says something."""
+        if self._sending.answers_due is not None or self._consuming.in_hand:
+            return ANSWERS_WITHIN
+        return _TICK if self._sending.busy or closing else max(0.0, until_ping)
 
     def _look_after(self, now: float) -> None:
         """Twice a second: show that we live, notice whether the receiver does."""
@@ -177,7 +184,7 @@ class Connection:
 
     def _reply_arrived(self, message: Message, now: float) -> None:
         header = message.header
-        self._sending.answer(self._routing_id, [AnswerEntry(header.id, Answer.TAKEN)])
+        self._sending.answer(self._routing_id, AnswerEntry(header.id, Answer.TAKEN))
         if self._replies.arrive(header, now) is Verdict.NEW:
             self._replies.take(header.id, now)
             self._sending.replied(header.subject, message.body, bool(header.flags & Flag.PROGRESS))

@@ -58,6 +58,11 @@ class Consuming:
     def socket(self) -> sockets.ZmqSocket:
         return self._dialer.socket
 
+    @property
+    def in_hand(self) -> bool:
+        """Does any consumer have a message that it has not answered for?"""
+        return any(consumer.inbox.holding_any for consumer in self._consumers)
+
     # from any thread
 
     def new(self, channel: Channel, listener: "ZmqListener") -> Consumer:
@@ -71,7 +76,7 @@ class Consuming:
                 consumer.inbox.give_back(message_id)
             else:
                 consumer.inbox.take(message_id, now)
-        self._sending.answer(consumer.routing_id, [AnswerEntry(message_id, answer)])
+        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer))
 
     # from the connection's thread
 
@@ -121,14 +126,14 @@ class Consuming:
             raise MalformedError("frames")
         message = Message.read(frames[1], frames[2], now)
         if not _meant_for(message.header, consumer.channel):
-            self._sending.answer(consumer.routing_id, [AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target")])
+            self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target"))
             raise MalformedError("target")
         with self._inboxes:
             verdict = consumer.inbox.arrive(message.header, now)
         if verdict is Verdict.NEW:
             consumer.listener.put(consumer, message)
         elif verdict is Verdict.TAKEN:
-            self._sending.answer(consumer.routing_id, [AnswerEntry(message.id, Answer.TAKEN)])
+            self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.TAKEN))
 
     def tick(self, now: float) -> None:
         """Forget what cannot come again."""

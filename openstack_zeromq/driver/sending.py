@@ -19,6 +19,11 @@ from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.options import Settings
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
+_ENOUGH_ANSWERS = 16
+
+ANSWERS_WITHIN = 0.005
+"""Seconds that an answer may wait for company."""
+
 
 class Letter(NamedTuple):
     """A message before it has an id: `ttl` in seconds, names in any length."""
@@ -65,6 +70,9 @@ class Sending:
         self._waiters: dict[MessageId, Waiter] = {}
         self._node = ""
         self._incarnation: int | None = None
+        self._answers: dict[bytes, list[AnswerEntry]] = {}
+        self._gathered = 0
+        self.answers_due: float | None = None
         self._socket = self._connect()
 
     # from any thread
@@ -79,15 +87,27 @@ class Sending:
             else:
                 stream.early.append((letter, waiter))
 
-    def answer(self, consumer: bytes, entries: list[AnswerEntry]) -> None:
-        """Tell the receiver what became of messages that `consumer` (its routing id) was given."""
+    def answer(self, consumer: bytes, entry: AnswerEntry) -> None:
+        """Tell the receiver what became of a message that `consumer` (its routing id) was given. Nobody waits for it, so it goes
+        with the next message, when there are enough of them, or when the connection's thread comes by."""
         with self.lock:
-            self._out(wire.encode_answers(entries), consumer)
+            self._answers.setdefault(consumer, []).append(entry)
+            self._gathered += 1
+            if self.answers_due is None:
+                self.answers_due = time.monotonic() + ANSWERS_WITHIN
+            if self._gathered >= _ENOUGH_ANSWERS:
+                self._flush_answers()
 
     def control(self, consumer: bytes, frame: bytes) -> None:
         """A control frame on behalf of `consumer`, in order with its answers."""
         with self.lock:
+            self._flush_answers()
             self._out(frame, consumer)
+
+    def flush_answers(self) -> None:
+        """Send the answers that have gathered."""
+        with self.lock:
+            self._flush_answers()
 
     def give_up(self, waiter: Waiter) -> None:
         """Nobody waits for this outcome any more: a call is forgotten, what was not accepted is withdrawn."""
@@ -167,6 +187,7 @@ class Sending:
     def close(self) -> None:
         """Say goodbye; whoever still waits is told so."""
         with self.lock:
+            self._flush_answers()
             self._out(wire.encode_control(Kind.LEAVE))
             for waiter in self._waiters.values():
                 waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
@@ -198,6 +219,7 @@ class Sending:
         if waiter is not None:
             waiter.id = message_id
             self._waiters[message_id] = waiter
+        self._flush_answers()
         for action in stream.outbox.add(Message.new(header, letter.body, now)):
             self._out(action.message.frame, letter.body)
 
@@ -240,6 +262,11 @@ class Sending:
             if not waiter.for_reply:
                 del self._waiters[outcome.id]
             waiter.wake()
+
+    def _flush_answers(self) -> None:
+        answers, self._answers, self._gathered, self.answers_due = self._answers, {}, 0, None
+        for consumer, entries in answers.items():
+            self._out(wire.encode_answers(entries), consumer)
 
     def _out(self, *frames: bytes) -> None:
         """Never waits: the queue of this socket has no bound of its own."""

@@ -4,7 +4,6 @@ A link is directed: messages go out over the connection that we dialled and thei
 us comes in on the connection that it dialled.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 
 import zmq
@@ -18,6 +17,7 @@ from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.options import GROUP
+from openstack_zeromq.receiver.answers import Answers
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
@@ -45,7 +45,7 @@ class Links:
         self._host_of: dict[bytes, str] = {}
         self._name_of: dict[str, bytes] = {}
         self._addresses: dict[bytes, str] = {}
-        self._answers: defaultdict[Origin, list[AnswerEntry]] = defaultdict(list)
+        self.answers: Answers[Origin] = Answers(self._send_answers, self._lost_answers)
         self._bind()
 
     # outward: messages to peers, their answers back
@@ -98,19 +98,6 @@ class Links:
                 who = self._addresses.get(origin, "?")
                 self._report.bad(Counter.MALFORMED, who.rpartition(":")[0] or who, f"frames on a link: {exc.reason}")
 
-    def respond(self, origin: Origin, entry: AnswerEntry) -> None:
-        """Answer a peer; goes out with the next `flush`."""
-        self._answers[origin].append(entry)
-
-    def flush(self) -> None:
-        """Send the answers that have gathered."""
-        if not self._answers:
-            return
-        answers, self._answers = self._answers, defaultdict(list)
-        for origin, entries in answers.items():
-            if not sockets.send(self.inward, [origin, wire.encode_answers(entries)]):
-                self._node.counts[Counter.UNANSWERABLE] += len(entries)
-
     def failed_handshakes(self) -> None:
         """Count connections that did not speak our protocol."""
         for frames in sockets.drain(self.monitor, 100):
@@ -145,6 +132,12 @@ class Links:
         if name is not None:
             sockets.send(self.outward, [name, *frames])
 
+    def _send_answers(self, origin: Origin, frame: bytes) -> bool:
+        return sockets.send(self.inward, [origin, frame])
+
+    def _lost_answers(self, count: int) -> None:
+        self._node.counts[Counter.UNANSWERABLE] += count
+
     def _rest(self, origin: Origin) -> list[bytes]:
         """The frames behind the routing id; from a new connection, note where it comes from."""
         if origin in self._addresses or not self.inward.get(zmq.RCVMORE):
@@ -169,7 +162,8 @@ class Links:
             raise MalformedError("frames")
         message = Message.read(frames[0], frames[1], now)
         if len(message.body) > self._settings.max_message_size:
-            self.respond(origin, AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size"))
+            entry = AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size")
+            self.answers.add(origin, entry, urgent=True, now=now)
             raise MalformedError("oversized")
         return self._node.peer_message(origin, message, now)
 

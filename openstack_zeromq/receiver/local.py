@@ -6,7 +6,6 @@ Every channel has a socket of its own, bound when the first consumer asks and re
 
 import os
 import stat
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
+from openstack_zeromq.receiver.answers import Answers
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind, MessageId
 
@@ -41,7 +41,7 @@ class Local:
         self._node = me.node
         self._report = me.report
         self._pong = me.introduction(Kind.PONG)
-        self._answers: defaultdict[int, list[AnswerEntry]] = defaultdict(list)
+        self.answers: Answers[int] = Answers(self._send_answers, self._lost_answers)
         self._bound: dict[Channel, float] = {}
         self.ingress = sockets.router(ctx, settings.max_message_size)
         self.channels = sockets.router(ctx, settings.max_message_size)
@@ -85,19 +85,6 @@ class Local:
     def reply(self, client: int, message: Message) -> bool:
         """Give a reply to the service that called; False when it is gone."""
         return sockets.send(self.ingress, [client.to_bytes(_CLIENT_BYTES, "big"), message.frame, message.body])
-
-    def tell(self, client: int, entry: AnswerEntry) -> None:
-        """Answer a service; goes out with the next `flush`."""
-        self._answers[client].append(entry)
-
-    def flush(self) -> None:
-        """Send the answers that have gathered."""
-        if not self._answers:
-            return
-        answers, self._answers = self._answers, defaultdict(list)
-        for client, entries in answers.items():
-            if not sockets.send(self.ingress, [client.to_bytes(_CLIENT_BYTES, "big"), wire.encode_answers(entries)]):
-                self._node.counts[Counter.UNANSWERABLE] += len(entries)
 
     def tick(self, now: float) -> None:
         """Remove the sockets of channels that nobody consumes any more."""
@@ -145,12 +132,21 @@ class Local:
     def _read_message(self, client: int, frame: bytes, body: bytes, now: float, former_host: str = "") -> list[Action]:
         message = Message.read(frame, body, now)
         if message.header.source != self._settings.host:
-            self.tell(client, AnswerEntry(message.id, Answer.REJECTED, f"this node is {self._settings.host}"))
+            self._reject(client, message, f"this node is {self._settings.host}", now)
             raise MalformedError("source")
         if len(body) > self._settings.max_message_size:
-            self.tell(client, AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size"))
+            self._reject(client, message, "body above zmq_max_message_size", now)
             raise MalformedError("oversized")
         return self._node.client_message(client, message, now, former_host)
+
+    def _reject(self, client: int, message: Message, reason: str, now: float) -> None:
+        self.answers.add(client, AnswerEntry(message.id, Answer.REJECTED, reason), urgent=True, now=now)
+
+    def _send_answers(self, client: int, frame: bytes) -> bool:
+        return sockets.send(self.ingress, [client.to_bytes(_CLIENT_BYTES, "big"), frame])
+
+    def _lost_answers(self, count: int) -> None:
+        self._node.counts[Counter.UNANSWERABLE] += count
 
     def _read_for_consumer(self, client: int, kind: Kind, frame: bytes, consumer: ConsumerId, now: float) -> list[Action]:
         """What a service says on behalf of one of its own consumers (or of itself, the consumer of replies)."""

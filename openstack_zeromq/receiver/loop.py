@@ -1,6 +1,6 @@
 """The receiver's loop: read what is there, let the node decide, do what it says, send the gathered answers, again.
 
-One thread, one poller. Answers are gathered over one pass and go out together, so that a busy link carries few frames.
+One thread, one poller. Answers are gathered and go out together, so that a busy link carries few frames.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.report import Report
-from openstack_zeromq.wire import MAJOR, MINOR
+from openstack_zeromq.wire import MAJOR, MINOR, Answer
 
 LOG = logging.getLogger(__name__)
 
@@ -103,7 +103,8 @@ class Receiver:
         next_tick = next_look = 0.0
         while not self._stopping:
             now = time.monotonic()
-            ready = {handle for handle, _ in poller.poll(max(0, math.ceil((next_tick - now) * 1000)))}
+            due = min(moment for moment in (next_tick, self._links.answers.due, self._local.answers.due) if moment is not None)
+            ready = {handle for handle, _ in poller.poll(max(0, math.ceil((due - now) * 1000)))}
             now = time.monotonic()
             self._read(ready, now)
             if now >= next_tick:
@@ -113,8 +114,8 @@ class Receiver:
             if now >= next_look or self._reload:
                 next_look = now + _LOOK_EVERY
                 self._look_at_routes(now)
-            self._links.flush()
-            self._local.flush()
+            self._links.answers.flush(now)
+            self._local.answers.flush(now)
         LOG.info("receiver of node %s stops", self._settings.host)
 
     def stop(self) -> None:
@@ -138,6 +139,8 @@ class Receiver:
 
     def close(self) -> None:
         """Give back everything; what was not taken lives on with its senders."""
+        for answers in (self._links.answers, self._local.answers):
+            answers.flush(math.inf)
         self._admin.close()
         self._links.close()
         self._local.close()
@@ -195,9 +198,9 @@ class Receiver:
         for action in actions:
             match action:
                 case Tell():
-                    self._local.tell(action.client, action.entry)
+                    self._local.answers.add(action.client, action.entry, action.urgent, now)
                 case Respond():
-                    self._links.respond(action.origin, action.entry)
+                    self._links.answers.add(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
                 case Send():
                     self._links.send(action.host, action.message, action.resent, now)
                 case Hand():
