@@ -111,6 +111,7 @@ class Connection:
         self._wake()
         self._thread.join(_FLUSH_WITHIN + 1)
         os.close(self._wake_write)
+        os.close(self._wake_read)
         self.log_notes()
 
     # the thread
@@ -136,7 +137,6 @@ class Connection:
                 closing_since = closing_since or now
         self._sending.close()
         self._ctx.destroy(linger=200)
-        os.close(self._wake_read)
 
     def _pause(self, until_ping: float, closing: bool) -> float:
         """How long there is nothing to do unless somebody says something."""
@@ -170,6 +170,8 @@ class Connection:
                 self._commands.popleft()()
 
     def _from_receiver(self, frames: list[bytes], now: float) -> None:
+        if len(frames) < _MESSAGE_FRAMES:
+            raise MalformedError("frames")
         kind = wire.kind_of(frames[1])
         if kind is Kind.ANSWERS:
             self._sending.answered(wire.decode_answers(frames[1]), now)

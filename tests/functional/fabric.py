@@ -4,6 +4,7 @@ Every fabric has its own short directory and its own port, so that several can r
 """
 
 import json
+import random
 import shutil
 import signal
 import socket
@@ -37,8 +38,8 @@ def eventually(check: Callable[[], Any], within: float = 10.0) -> Any:
 
 
 def free_port(addresses: Iterable[str]) -> int:
-    """A TCP port that is free on all of `addresses`, below the ephemeral range."""
-    for port in range(21000, 32000, 7):
+    """A TCP port that is free on all of `addresses`, below the ephemeral range; a random one, for others look for one, too."""
+    for port in random.sample(range(21_000, 32_000), 100):
         sockets = []
         try:
             for address in addresses:
