@@ -82,12 +82,12 @@ molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, veri
 .PHONY: test-pythons
 test-pythons: ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
 	@failed=; for version in $(PYTHONS); do \
-	    if ! python$$version -c '' 2>/dev/null; then \
-	        echo "==> Python $$version is not here, left out"; \
-	        continue; \
-	    fi; \
+	    for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
+	        $$python -c '' 2>/dev/null && break; \
+	    done; \
+	    if ! $$python -c '' 2>/dev/null; then echo "==> Python $$version is not here, left out"; continue; fi; \
 	    echo "==> Python $$version"; \
-	    python$$version tools/venv.py --extra test --dir .build/py$$version && \
+	    $$python tools/venv.py --extra test --dir .build/py$$version && \
 	        .build/py$$version/bin/python -m pytest -p no:cacheprovider tests/unit tests/functional || \
 	        failed="$$failed $$version"; \
 	done; \
