@@ -11,8 +11,9 @@ from typing import Any
 
 import zmq
 
-DONTWAIT = zmq.DONTWAIT
 ZAP_DOMAIN = b"openstack-zeromq"
+_LAST = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _HEARTBEAT_MS = 1000
 _SILENCE_MS = 3000
 _RECONNECT_MS = 20
@@ -78,8 +79,10 @@ def tcp_endpoint(address: str, port: int) -> str:
 
 def send(socket: ZmqSocket, frames: Sequence[bytes]) -> bool:
     """Send without waiting; False when the addressee (the first frame) is not connected."""
+    last = len(frames) - 1
     try:
-        socket.send_multipart(frames, zmq.DONTWAIT)
+        for number, frame in enumerate(frames):
+            socket.send(frame, _LAST if number == last else _MORE)
     except zmq.ZMQError as exc:
         if exc.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
             return False

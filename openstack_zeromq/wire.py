@@ -11,8 +11,9 @@ version understand each other (what a newer minor appends to a header is ignored
 
 import json
 import struct
-from enum import IntEnum, IntFlag
-from typing import NamedTuple
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from openstack_zeromq.errors import MalformedError
 
@@ -40,14 +41,17 @@ class Kind(IntEnum):
     LEAVE = 22
 
 
-class Flag(IntFlag):
-    """RESENT: a receiver may have seen it before. MANDATORY: say at once when nobody listens. PROGRESS: a reply that only
-    shows that the call is still worked on."""
+class Flag:
+    """Bits of a header's flags; plain numbers, for they are asked for each message.
 
-    NONE = 0
-    RESENT = 1
-    MANDATORY = 2
-    PROGRESS = 4
+    RESENT: a receiver may have seen it before. MANDATORY: say at once when nobody listens. PROGRESS: a reply that only shows
+    that the call is still worked on. Bits that a newer minor version adds are passed on untouched.
+    """
+
+    NONE: Final = 0
+    RESENT: Final = 1
+    MANDATORY: Final = 2
+    PROGRESS: Final = 4
 
 
 class Answer(IntEnum):
@@ -82,7 +86,7 @@ class Header(NamedTuple):
     """
 
     kind: Kind
-    flags: Flag
+    flags: int
     id: MessageId
     settled: int
     source: str
@@ -112,11 +116,20 @@ _FIXED = struct.Struct("!2sBBBBQQIQIIQQQ4B")
 _ENTRY = struct.Struct("!QQBB")
 _STAMP = struct.Struct("!QI")
 _STAMP_AT = 26
+_NAMES_AT = _FIXED.size
 _FLAGS_AT = 5
 _KINDS = {int(kind): kind for kind in Kind}
-_FLAGS = {value: Flag(value) for value in range(8)}
 _ANSWERS = {int(answer): answer for answer in Answer}
 _U32 = 0xFFFFFFFF
+
+
+@lru_cache(maxsize=16_384)
+def _text(data: bytes) -> str:
+    """The few names of a fabric come again and again."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise MalformedError("text") from None
 
 
 def encode(header: Header) -> bytes:
@@ -148,39 +161,35 @@ def decode(frame: bytes) -> Header:
     kind = kind_of(frame)
     if kind not in MESSAGE_KINDS:
         raise MalformedError("kind")
-    if len(frame) > MAX_HEADER:
+    size = len(frame)
+    if size > MAX_HEADER:
         raise MalformedError("oversized")
-    try:
-        fields = _FIXED.unpack_from(frame)
-    except struct.error:
-        raise MalformedError("truncated") from None
-    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, ttl, turn, client, *rest = fields
-    subject_origin, subject_sequence, *lengths = rest
-    names, at = [], _FIXED.size
-    try:
-        for length in lengths:
-            names.append(frame[at : at + length].decode("utf-8", "surrogatepass"))
-            at += length
-    except UnicodeDecodeError:
-        raise MalformedError("text") from None
-    if at > len(frame):
+    if size < _NAMES_AT:
         raise MalformedError("truncated")
-    if at < len(frame) and minor <= MINOR:
+    fields = _FIXED.unpack_from(frame)
+    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, ttl, turn, client, to, number, *lengths = fields
+    exchange_at = _NAMES_AT + lengths[0]
+    topic_at = exchange_at + lengths[1]
+    server_at = topic_at + lengths[2]
+    end = server_at + lengths[3]
+    if end > size:
+        raise MalformedError("truncated")
+    if end < size and minor <= MINOR:
         raise MalformedError("oversized")
     return Header(
         kind,
-        _FLAGS[flags & 7],
+        flags,
         MessageId(origin, sequence),
         sequence - unsettled,
-        names[0],
+        _text(frame[_NAMES_AT:exchange_at]),
         incarnation,
         ttl,
         turn,
         client,
-        MessageId(subject_origin, subject_sequence),
-        names[1],
-        names[2],
-        names[3],
+        MessageId(to, number) if number else NO_ID,
+        _text(frame[exchange_at:topic_at]),
+        _text(frame[topic_at:server_at]),
+        _text(frame[server_at:end]),
     )
 
 

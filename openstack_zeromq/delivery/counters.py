@@ -22,5 +22,6 @@ class Counter(StrEnum):
     MALFORMED = "malformed"  # frames that are no message of ours
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
+    DISCONNECTS = "disconnects"  # connections from peers that ended, for whatever reason
     PEERS_LOST = "peers_lost"  # links that fell silent
     CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye

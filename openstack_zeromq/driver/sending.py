@@ -17,7 +17,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outbox import Outbox, Outcome, Transmit
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.options import Settings
-from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
+from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Header, Kind, MessageId
 
 _ENOUGH_ANSWERS = 16
 
@@ -29,7 +29,7 @@ class Letter(NamedTuple):
     """A message before it has an id: `ttl` in seconds, names in any length."""
 
     kind: Kind
-    flags: Flag
+    flags: int
     ttl: float
     exchange: str
     topic: str
@@ -270,7 +270,7 @@ class Sending:
 
     def _out(self, *frames: bytes) -> None:
         """Never waits: the queue of this socket has no bound of its own."""
-        self._socket.send_multipart(frames, sockets.DONTWAIT)
+        sockets.send(self._socket, frames)
 
     def _connect(self) -> sockets.ZmqSocket:
         routing_id = self._client.to_bytes(8, "big") + secrets.token_bytes(4)

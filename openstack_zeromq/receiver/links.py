@@ -27,6 +27,9 @@ _KNOWN_PEERS = 10_000
 _MESSAGE_FRAMES = 2
 
 
+_REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+
+
 class Links:
     """:raises ConfigError: the port cannot be bound."""
 
@@ -39,7 +42,7 @@ class Links:
         self._ping = me.introduction(Kind.PING)
         self._pong = me.introduction(Kind.PONG)
         self.inward = sockets.tcp_router(ctx, settings.max_message_size)
-        self.monitor = self.inward.get_monitor_socket(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+        self.monitor = self.inward.get_monitor_socket(sum(_REFUSED) | zmq.EVENT_DISCONNECTED)
         self.outward = sockets.tcp_router(ctx, settings.max_message_size)
         self._dialer = sockets.Dialer(self.outward)
         self._host_of: dict[bytes, str] = {}
@@ -98,13 +101,15 @@ class Links:
                 who = self._addresses.get(origin, "?")
                 self._report.bad(Counter.MALFORMED, who.rpartition(":")[0] or who, f"frames on a link: {exc.reason}")
 
-    def failed_handshakes(self) -> None:
-        """Count connections that did not speak our protocol."""
+    def watch(self) -> None:
+        """Count connections that did not speak our protocol, and those that ended."""
         for frames in sockets.drain(self.monitor, 100):
             event = int.from_bytes(frames[0][:2], "little")
             who = frames[1].decode("utf-8", "replace") if len(frames) > 1 else "?"
-            if event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
+            if event in _REFUSED:
                 self._report.bad(Counter.REFUSED_HANDSHAKES, who, "a connection that does not speak ZMTP 3")
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._report.bad(Counter.DISCONNECTS, who, "it stopped, or sent more than twice zmq_max_message_size at once")
 
     def close(self) -> None:
         self.inward.disable_monitor()

@@ -188,7 +188,7 @@ class Receiver:
                 for actions in read(_BATCH, now):
                     self._do(actions, now)
         if links.monitor in ready:
-            links.failed_handshakes()
+            links.watch()
         if self._admin.socket.fileno() in ready:
             self._admin.answer(self.status())
         if self._wake_read.fileno() in ready:
