@@ -1,0 +1,460 @@
+"""Bad input: whatever an operator writes or a stranger sends, the receiver says what is wrong and works on."""
+
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from fabric import Fabric, eventually
+
+from openstack_zeromq import address, wire
+from openstack_zeromq.address import Channel
+from openstack_zeromq.driver import payload
+from openstack_zeromq.wire import NO_ID, Answer, Flag, Header, Kind, MessageId
+
+TOPIC = "compute"
+RING = {TOPIC: ["n1"], "zmq-probe": ["n1"]}
+CHANNEL = Channel.of_topic("openstack", TOPIC)
+MALFORMED, REFUSED = "malformed", "refused_handshakes"
+DEADLINE_MS = 5000
+
+
+LIMIT = 100_000
+REPEATED = 20
+_STRANGERS = count()
+
+
+class Endpoint:
+    """Remembers what it was asked; `call` asks it for something good."""
+
+    call: Callable[[], Any]
+
+    def __init__(self) -> None:
+        self.notes: list[Any] = []
+
+    def note(self, _ctxt: dict[str, Any], what: Any) -> str:
+        self.notes.append(what)
+        return "noted"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Fabric, Endpoint]]:
+    """One node for all tests, that refuses large messages, so that a large one is quickly made."""
+    fabric = Fabric(nodes=1, ring=RING, options={"zmq_max_message_size": LIMIT})
+    try:
+        fabric.start()
+        endpoint = Endpoint()
+        fabric.server("n1", TOPIC, endpoint)
+        client = fabric.client("n1", TOPIC)
+        endpoint.call = lambda: client.call({}, "note", what="good")
+        yield fabric, endpoint
+    finally:
+        fabric.close()
+
+
+@pytest.fixture
+def one(shared: tuple[Fabric, Endpoint]) -> Fabric:
+    """The node; started again if the test before this one brought it down."""
+    if shared[0].processes["n1"].poll() is not None:
+        shared[0].log("n1").unlink()
+        shared[0].start("n1")
+    return shared[0]
+
+
+@pytest.fixture
+def own(make_fabric: Any) -> tuple[Fabric, Endpoint]:
+    """A node for one test alone: what the test does to it may outlast a restart, for services send again."""
+    fabric, endpoint = make_fabric(nodes=1, ring=RING), Endpoint()
+    fabric.server("n1", TOPIC, endpoint)
+    client = fabric.client("n1", TOPIC)
+    endpoint.call = lambda: client.call({}, "note", what="good")
+    return fabric, endpoint
+
+
+@pytest.fixture
+def endpoint(one: Fabric, shared: tuple[Fabric, Endpoint]) -> Endpoint:
+    shared[1].notes.clear()
+    return shared[1]
+
+
+@pytest.fixture
+def stranger() -> str:
+    """An address that no other test speaks from, so that what is logged once is logged for this test."""
+    number = next(_STRANGERS)
+    return f"127.0.{2 + number // 250}.{1 + number % 250}"
+
+
+@pytest.fixture
+def identity() -> bytes:
+    """The name of a service that no other test uses."""
+    return b"S" + next(_STRANGERS).to_bytes(7, "big")
+
+
+def assert_works(fabric: Fabric, endpoint: Endpoint) -> None:
+    """The receiver is still the same process, a good call comes through, and nothing but that was delivered."""
+    assert fabric.processes["n1"].poll() is None, fabric.log("n1").read_text()[-2000:]
+    endpoint.notes.clear()
+    assert endpoint.call() == "noted"
+    assert endpoint.notes == ["good"]
+    assert "Traceback" not in fabric.log("n1").read_text()
+
+
+def lines_with(fabric: Fabric, *words: str) -> list[str]:
+    return [line for line in fabric.log("n1").read_text().splitlines() if all(word in line for word in words)]
+
+
+def header(kind: Kind = Kind.CAST, **facts: Any) -> Header:
+    """The header of a good message to the topic; `facts` replace fields."""
+    made = Header(kind, Flag.NONE, MessageId(1, 1), 1, "n9", 1, 60_000, 0, 1, NO_ID, "openstack", TOPIC, "")
+    return made._replace(**facts)
+
+
+def request(what: Any) -> bytes:
+    """A body that the endpoint understands."""
+    return payload.pack_request({}, {"method": "note", "args": {"what": what}, "version": "1.0"})
+
+
+@contextmanager
+def dealer(endpoint: str, routing_id: bytes | None = None) -> Iterator[Any]:
+    """A ZeroMQ peer that speaks ZMTP properly, and says what it likes."""
+    context = zmq.Context()
+    made = context.socket(zmq.DEALER)
+    made.set(zmq.LINGER, 1000)
+    made.set(zmq.RCVTIMEO, DEADLINE_MS)
+    if routing_id is not None:
+        made.set(zmq.ROUTING_ID, routing_id)
+    made.connect(endpoint)
+    try:
+        yield made
+    finally:
+        context.destroy(linger=1000)
+
+
+def tcp(fabric: Fabric, source: str) -> str:
+    return f"tcp://{source}:0;{fabric.addresses['n1']}:{fabric.port}"
+
+
+def ipc(fabric: Fabric) -> str:
+    return f"ipc://{fabric.ipc_dir('n1')}/{address.RECEIVER_SOCKET}"
+
+
+def channel_socket(fabric: Fabric) -> str:
+    return f"ipc://{address.socket_path(str(fabric.ipc_dir('n1')), CHANNEL)}"
+
+
+def raw_control(kind: Kind, data: bytes) -> bytes:
+    return wire.encode_control(kind)[:6] + data
+
+
+def control(kind: Kind, **facts: Any) -> bytes:
+    names = {"role": "topic", "exchange": "openstack", "topic": TOPIC, "name": ""}
+    return wire.encode_control(kind, **{**names, **facts})
+
+
+GOOD = wire.encode(header())
+BOMB = b'{"a":' + b"[" * 30_000
+
+ANYWHERE = {
+    "an empty frame": [b""],
+    "a few letters": [b"hello"],
+    "a wrong magic": [b"XX" + GOOD[2:], b"{}"],
+    "another major version": [GOOD[:2] + b"\x02" + GOOD[3:], b"{}"],
+    "an unknown kind": [GOOD[:4] + b"\x0f" + GOOD[5:], b"{}"],
+    "a control kind with a body": [wire.encode_control(Kind.PING), b"{}"],
+    "a header without a body": [GOOD],
+    "a truncated header": [GOOD[:40], b"{}"],
+    "a header without its last name": [GOOD[:-3], b"{}"],
+    "a header of 300 bytes": [GOOD + b"x" * (300 - len(GOOD)), b"{}"],
+    "a newer header of 300 bytes": [GOOD[:3] + b"\x07" + GOOD[4:] + b"x" * (300 - len(GOOD)), b"{}"],
+    "a header with more than its names": [GOOD + b"more", b"{}"],
+    "names that are no UTF-8": [GOOD[:-7] + b"\xff" * 7, b"{}"],
+    "three frames": [GOOD, b"{}", b"{}"],
+    "a hundred frames": [b"x"] * 100,
+    "a ping with garbage": [raw_control(Kind.PING, b"\x00\xff garbage")],
+    "a ping with broken JSON": [raw_control(Kind.PING, b'{"node": ')],
+    "a ping that is no object": [raw_control(Kind.PING, b"[1]")],
+    "a ping with a JSON bomb": [raw_control(Kind.PING, BOMB)],
+    "a ping of a megabyte": [raw_control(Kind.PING, b'{"a":"' + b"x" * 150_000 + b'"}')],
+    "an unasked pong": [wire.encode_control(Kind.PONG, node="n1", incarnation=1)],
+}
+
+ANSWERS = wire.encode_answers([wire.AnswerEntry(MessageId(1, 1), Answer.TAKEN)])
+OF_PEERS = {
+    "answers where messages belong": [ANSWERS],
+    "a listen from the network": [control(Kind.LISTEN)],
+    "a join from the network": [control(Kind.JOIN, credit=5, holding=[])],
+}
+
+BAD_ANSWERS = {
+    "truncated answers": ANSWERS[:-3],
+    "answers with an unknown answer": ANSWERS[:6] + struct.pack("!QQBB", 1, 1, 99, 0),
+    "answers that promise a longer reason": ANSWERS[:6] + struct.pack("!QQBB", 1, 1, 2, 200) + b"x",
+}
+
+OF_SERVICES = {
+    **{name: [frame, bytes(8)] for name, frame in BAD_ANSWERS.items()},
+    "answers of nobody": [ANSWERS],
+    "answers of somebody without a name": [ANSWERS, b""],
+    "a listen without names": [raw_control(Kind.LISTEN, b"{}")],
+    "a listen with a role that is a list": [control(Kind.LISTEN, role=["topic"])],
+    "a listen with an unknown role": [control(Kind.LISTEN, role="everything")],
+    "a listen with a name that is too long": [control(Kind.LISTEN, topic="x" * 200)],
+    "a listen with a name that is a number": [control(Kind.LISTEN, topic=5)],
+    "a join on the wrong socket": [control(Kind.JOIN, credit=5, holding=[])],
+    "a message of another node": [wire.encode(header(source="n7")), b"{}"],
+}
+
+OF_CONSUMERS = {
+    **{name: [frame] for name, frame in BAD_ANSWERS.items()},
+    "a message": [GOOD, b"{}"],
+    "a listen on the wrong socket": [control(Kind.LISTEN)],
+    "a leave with broken JSON": [raw_control(Kind.LEAVE, b"{")],
+    "a join without credit": [control(Kind.JOIN, holding=[])],
+    "a join with negative credit": [control(Kind.JOIN, credit=-1, holding=[])],
+    "a join that holds no pairs": [control(Kind.JOIN, credit=1, holding=[1, 2])],
+    "a join that holds texts": [control(Kind.JOIN, credit=1, holding=[["a", "b"]])],
+    "a join that holds infinity": [control(Kind.JOIN, credit=1, holding=[[float("inf"), 1]])],
+    "a join that holds no number": [control(Kind.JOIN, credit=1, holding=[[float("nan"), 1]])],
+    "a join that holds thousands of digits": [raw_control(Kind.JOIN, b'{"credit":1,"holding":[["%s",1]]}' % (b"9" * 5000))],
+    "a join with an unknown role": [control(Kind.JOIN, role="x", credit=1, holding=[])],
+}
+
+
+def _flood(fabric: Fabric, socket: Any, frames: list[bytes], who: str) -> None:
+    """Send `frames` often; each time is counted, and the log says it once of `who`."""
+    before = fabric.counter("n1", MALFORMED)
+    for _ in range(REPEATED):
+        socket.send_multipart(frames)
+    eventually(lambda: fabric.processes["n1"].poll() is not None or fabric.counter("n1", MALFORMED) == before + REPEATED)
+    assert len(lines_with(fabric, MALFORMED, who)) == 1
+
+
+# on the network
+
+
+@pytest.mark.parametrize("frames", [*ANYWHERE.values(), *OF_PEERS.values()], ids=[*ANYWHERE, *OF_PEERS])
+def test_garbage_in_frames_from_the_network_is_counted_logged_once_and_harmless(
+    one: Fabric, endpoint: Endpoint, stranger: str, frames: list[bytes]
+) -> None:
+    with dealer(tcp(one, stranger)) as peer:
+        _flood(one, peer, frames, stranger)
+        assert endpoint.notes == []
+        peer.send(wire.encode_control(Kind.PING))
+        assert wire.kind_of(peer.recv()) is Kind.PONG
+    assert_works(one, endpoint)
+
+
+def test_a_body_above_the_limit_is_refused_with_the_reason_and_counted(one: Fabric, endpoint: Endpoint, stranger: str) -> None:
+    before = one.counter("n1", MALFORMED)
+    with dealer(tcp(one, stranger)) as peer:
+        peer.send_multipart([GOOD, request("x" * LIMIT)])
+        [entry] = wire.decode_answers(peer.recv())
+    assert (entry.id, entry.answer) == (MessageId(1, 1), Answer.REJECTED)
+    assert "zmq_max_message_size" in entry.reason
+    assert one.counter("n1", MALFORMED) == before + 1
+    assert endpoint.notes == []
+    assert_works(one, endpoint)
+
+
+def test_a_body_far_above_the_limit_ends_the_connection_and_nothing_else(one: Fabric, endpoint: Endpoint, stranger: str) -> None:
+    with dealer(tcp(one, stranger)) as peer:
+        ends = peer.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        peer.set(zmq.LINGER, 0)
+        peer.send_multipart([GOOD, request("x" * 50 * LIMIT)])
+        assert ends.poll(DEADLINE_MS)
+        peer.disable_monitor()
+        ends.close()
+    assert endpoint.notes == []
+    assert_works(one, endpoint)
+
+
+def test_a_peer_of_a_newer_minor_version_is_understood(one: Fabric, endpoint: Endpoint, stranger: str) -> None:
+    before = one.counter("n1", MALFORMED)
+    good = wire.encode(header(id=MessageId(77, 1)))
+    newer = good[:3] + b"\x07" + good[4:] + b"what version 1.7 adds"
+    with dealer(tcp(one, stranger)) as peer:
+        peer.send_multipart([newer, request("newer")])
+        [entry] = wire.decode_answers(peer.recv())
+    assert entry == (MessageId(77, 1), Answer.TAKEN, "")
+    eventually(lambda: endpoint.notes == ["newer"])
+    assert one.counter("n1", MALFORMED) == before
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "evil host", "x" * 40, "-", ""], ids=ascii)
+def test_a_call_from_a_node_with_an_impossible_name_runs_and_its_reply_harms_nobody(
+    own: tuple[Fabric, Endpoint], stranger: str, name: str
+) -> None:
+    fabric, endpoint = own
+    with dealer(tcp(fabric, stranger)) as peer:
+        peer.send_multipart([wire.encode(header(Kind.CALL, source=name)), request("odd")])
+        assert [entry.answer for entry in wire.decode_answers(peer.recv())] == [Answer.TAKEN]
+    eventually(lambda: fabric.processes["n1"].poll() is not None or fabric.counter("n1", "accepted") == 1)
+    assert_works(fabric, endpoint)
+
+
+def test_a_message_whose_body_is_no_request_is_dropped_logged_by_the_service_and_not_asked_for_again(
+    one: Fabric, endpoint: Endpoint, stranger: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = [b"", b"\xff\xfe", b"[]", b"{}", b'{"context": {}}', BOMB]
+    with dealer(tcp(one, stranger)) as peer:
+        for sequence, body in enumerate(bodies, 1):
+            peer.send_multipart([wire.encode(header(id=MessageId(78, sequence))), body])
+        settled: set[int] = set()
+        while len(settled) < len(bodies):
+            settled |= {entry.id.sequence for entry in wire.decode_answers(peer.recv())}
+    assert sum("no request" in record.getMessage() for record in caplog.records) == len(bodies)
+    assert_works(one, endpoint)
+
+
+TLS_HELLO = bytes.fromhex("160301002e0100002a0303") + bytes(32) + bytes.fromhex("000002c02b0100")
+ZMTP_SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
+JUNK = {
+    "HTTP": b"GET / HTTP/1.1\r\nHost: n1\r\n\r\n",
+    "TLS": TLS_HELLO,
+    "ZMTP/1": b"\x01\x00",
+    "ZMTP/1 with an identity": b"\x05\x00abcd",
+    "ones": b"\xff" * 200,
+    "zeros": bytes(200),
+    "noise": bytes(number * number % 251 for number in range(7, 500)),
+    "ZMTP/2": ZMTP_SIGNATURE + b"\x01\x06",
+    "PLAIN": ZMTP_SIGNATURE + b"\x03\x00PLAIN" + bytes(50),
+    "CURVE": ZMTP_SIGNATURE + b"\x03\x00CURVE" + bytes(50),
+    "a bad command": ZMTP_SIGNATURE + b"\x03\x00NULL" + bytes(48) + b"\x04\xff\x00\x00\x00\x00",
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_a_connection_that_does_not_speak_our_protocol_is_counted_and_closed(
+    one: Fabric, endpoint: Endpoint, junk: bytes
+) -> None:
+    before = one.counter("n1", REFUSED)
+    for _ in range(3):
+        with socket.create_connection((one.addresses["n1"], one.port), timeout=10) as connection:
+            connection.sendall(junk)
+            _until_closed(connection)
+    eventually(lambda: one.counter("n1", REFUSED) == before + 3, within=3)
+    assert_works(one, endpoint)
+
+
+def test_connections_that_stay_silent_are_counted_logged_once_and_closed_while_others_are_served(
+    own: tuple[Fabric, Endpoint],
+) -> None:
+    fabric, endpoint = own
+    silent = [socket.create_connection((fabric.addresses["n1"], fabric.port), timeout=10) for _ in range(50)]
+    assert_works(fabric, endpoint)
+    for connection in silent:
+        _until_closed(connection)
+        connection.close()
+    eventually(lambda: fabric.counter("n1", REFUSED) == len(silent))
+    assert len(lines_with(fabric, REFUSED)) == 1
+    assert_works(fabric, endpoint)
+
+
+def _until_closed(connection: socket.socket) -> None:
+    """Read until the other side hangs up; TimeoutError when it does not."""
+    try:
+        while connection.recv(4096):
+            pass
+    except ConnectionResetError:
+        return
+
+
+# on the unix sockets
+
+
+@pytest.mark.parametrize("frames", [*ANYWHERE.values(), *OF_SERVICES.values()], ids=[*ANYWHERE, *OF_SERVICES])
+def test_garbage_from_a_service_is_counted_logged_once_and_harmless(
+    one: Fabric, endpoint: Endpoint, identity: bytes, frames: list[bytes]
+) -> None:
+    with dealer(ipc(one), identity) as service:
+        _flood(one, service, frames, identity.hex())
+        assert endpoint.notes == []
+        service.send(wire.encode_control(Kind.PING))
+        while wire.kind_of(service.recv()) is not Kind.PONG:
+            pass
+    assert_works(one, endpoint)
+
+
+@pytest.mark.parametrize("frames", [*ANYWHERE.values(), *OF_CONSUMERS.values()], ids=[*ANYWHERE, *OF_CONSUMERS])
+def test_garbage_from_a_consumer_is_counted_logged_once_and_harmless(
+    one: Fabric, endpoint: Endpoint, identity: bytes, frames: list[bytes]
+) -> None:
+    with dealer(channel_socket(one), identity + b"0001") as consumer:
+        _flood(one, consumer, frames, identity.hex())
+    assert_works(one, endpoint)
+
+
+def test_a_service_without_an_identity_of_ours_is_refused(one: Fabric, endpoint: Endpoint) -> None:
+    with dealer(ipc(one), b"short") as service:
+        _flood(one, service, [wire.encode_control(Kind.PING, pid=1)], b"short".hex())
+    assert_works(one, endpoint)
+
+
+def test_a_service_can_not_answer_for_the_consumer_of_another_one(one: Fabric, endpoint: Endpoint, identity: bytes) -> None:
+    for frame in (ANSWERS, wire.encode_control(Kind.LEAVE, drain=False)):
+        before = one.counter("n1", MALFORMED)
+        with dealer(ipc(one), identity) as service:
+            service.send_multipart([frame, bytes(8) + b"0001"])
+        eventually(lambda before=before: one.counter("n1", MALFORMED) == before + 1)
+    assert_works(one, endpoint)
+
+
+def test_a_service_that_answers_for_what_it_never_got_changes_nothing(one: Fabric, endpoint: Endpoint, identity: bytes) -> None:
+    before = one.counter("n1", MALFORMED)
+    entries = [wire.AnswerEntry(MessageId(origin, 1), answer) for origin in (1, 2**64 - 1) for answer in Answer]
+    answers = wire.encode_answers(entries)
+    for where, name, frames in (
+        (ipc(one), identity, [answers, identity + b"0001"]),
+        (channel_socket(one), identity + b"0001", [answers]),
+    ):
+        with dealer(where, name) as service:
+            service.send_multipart(frames)
+            service.send(b"marks the end")
+    eventually(lambda: one.counter("n1", MALFORMED) == before + 2)
+    assert_works(one, endpoint)
+
+
+@pytest.mark.parametrize("name", ["\ud800", "evil host", "-", ""], ids=ascii)
+def test_a_service_that_replies_to_a_node_with_an_impossible_name_harms_nobody(
+    own: tuple[Fabric, Endpoint], identity: bytes, name: str
+) -> None:
+    fabric, endpoint = own
+    reply = header(Kind.REPLY, source="n1", server=name)
+    with dealer(ipc(fabric), identity) as service:
+        service.send_multipart([wire.encode(reply), b"{}"])
+        eventually(lambda: fabric.processes["n1"].poll() is not None or fabric.counter("n1", "accepted") == 1)
+    assert_works(fabric, endpoint)
+
+
+# services that stand still
+
+
+def test_a_service_that_stood_still_for_longer_than_its_receiver_waits_is_served_again_when_it_goes_on(one: Fabric) -> None:
+    zmqctl = str(Path(sys.executable).parent / "zmqctl")
+    before = one.counter("n1", "clients_lost")
+    with (one.directory / "probe.log").open("wb") as log:
+        probe = subprocess.Popen(
+            [zmqctl, "probe", "serve", "--config-file", str(one.config_file("n1"))],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        client = one.client("n1", "zmq-probe", exchange="openstack-zeromq", timeout=20)
+        assert client.call({}, "ping", sender="test")["host"] == "n1"
+        probe.send_signal(signal.SIGSTOP)
+        eventually(lambda: one.counter("n1", "clients_lost") == before + 1)
+        probe.send_signal(signal.SIGCONT)
+        assert client.call({}, "ping", sender="test")["host"] == "n1"
+    finally:
+        probe.send_signal(signal.SIGCONT)
+        probe.terminate()
+        probe.wait(10)
