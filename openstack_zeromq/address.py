@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
-NAME_BYTES = 46
+NAME_BYTES = 45
 """Longest name in a wire header (bytes of UTF-8): four names and the fixed part make at most 256 bytes."""
 
 SOCKET_PATH_BYTES = 107
@@ -67,7 +67,7 @@ class Channel(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def compact(name: str) -> str:
-    """`name` if it fits the wire, else its beginning and a digest: the same text in every process, at most 46 bytes."""
+    """`name` if it fits the wire, else its beginning and a digest: the same text in every process, at most 45 bytes."""
     data = name.encode("utf-8", "surrogatepass")
     if len(data) <= NAME_BYTES:
         return name

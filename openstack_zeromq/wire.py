@@ -39,6 +39,7 @@ class Kind(IntEnum):
     LISTENING = 20
     JOIN = 21
     LEAVE = 22
+    JOINED = 23
 
 
 class Flag:
@@ -83,6 +84,8 @@ class Header(NamedTuple):
     `turn`: the origin's count of messages to this bare topic; picks the host, the same one on every resend.
     `client`: who gets the reply (in a call), or gets this message (in a reply, together with node `server`).
     `subject`: the call that a reply answers.
+    `round`: counts, modulo 16, how often its receiver chose a host for it; a refusal counts only for its own round.
+    `addressed_to`: the incarnation (its low 32 bits) that this copy is for; any other drops it. 0: whoever gets it.
     """
 
     kind: Kind
@@ -98,29 +101,34 @@ class Header(NamedTuple):
     exchange: str
     topic: str
     server: str
+    round: int = 0
+    addressed_to: int = 0
 
 
 class AnswerEntry(NamedTuple):
-    """One answer in an answers frame; `reason` is for people, at most 255 bytes."""
+    """One answer in an answers frame; `reason` is for people, at most 255 bytes. `round` is that of the message it answers."""
 
     id: MessageId
     answer: Answer
     reason: str = ""
+    round: int = 0
 
 
 NO_ID = MessageId(0, 0)
 MESSAGE_KINDS = frozenset(kind for kind in Kind if kind < 16)
 
 _PREFIX = struct.Struct("!2sBBBB")
-_FIXED = struct.Struct("!2sBBBBQQIQIIQQQ4B")
+_FIXED = struct.Struct("!2sBBBBQQIQIIIQQQ4B")
 _ENTRY = struct.Struct("!QQBB")
-_STAMP = struct.Struct("!QI")
+_STAMP = struct.Struct("!QII")
 _STAMP_AT = 26
 _NAMES_AT = _FIXED.size
 _FLAGS_AT = 5
 _KINDS = {int(kind): kind for kind in Kind}
 _ANSWERS = {int(answer): answer for answer in Answer}
 _U32 = 0xFFFFFFFF
+_FLAG_BITS = 0x0F
+_ROUND_SHIFT = 4
 
 
 @lru_cache(maxsize=16_384)
@@ -134,16 +142,17 @@ def _text(data: bytes) -> str:
 
 def encode(header: Header) -> bytes:
     """The bytes of `header`; its names must be compact (see `address.compact`)."""
-    names = [name.encode("utf-8", "surrogatepass") for name in (header.source, *header[-3:])]
+    names = [name.encode("utf-8", "surrogatepass") for name in (header.source, header.exchange, header.topic, header.server)]
     fixed = _FIXED.pack(
         MAGIC,
         MAJOR,
         MINOR,
         header.kind,
-        header.flags,
+        header.flags & _FLAG_BITS | header.round << _ROUND_SHIFT,
         *header.id,
         min(header.id.sequence - header.settled, _U32),
         header.incarnation,
+        header.addressed_to & _U32,
         max(0, min(header.ttl_ms, _U32)),
         header.turn & _U32,
         header.client,
@@ -167,7 +176,9 @@ def decode(frame: bytes) -> Header:
     if size < _NAMES_AT:
         raise MalformedError("truncated")
     fields = _FIXED.unpack_from(frame)
-    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, ttl, turn, client, to, number, *lengths = fields
+    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, addressed_to, ttl, turn, client, to, number, *lengths = (
+        fields
+    )
     exchange_at = _NAMES_AT + lengths[0]
     topic_at = exchange_at + lengths[1]
     server_at = topic_at + lengths[2]
@@ -178,7 +189,7 @@ def decode(frame: bytes) -> Header:
         raise MalformedError("oversized")
     return Header(
         kind,
-        flags,
+        flags & _FLAG_BITS,
         MessageId(origin, sequence),
         sequence - unsettled,
         _text(frame[_NAMES_AT:exchange_at]),
@@ -190,16 +201,33 @@ def decode(frame: bytes) -> Header:
         _text(frame[exchange_at:topic_at]),
         _text(frame[topic_at:server_at]),
         _text(frame[server_at:end]),
+        flags >> _ROUND_SHIFT,
+        addressed_to,
     )
 
 
-def restamp(frame: bytes, incarnation: int, ttl_ms: int, resent: bool) -> bytes:
-    """`frame` as this node sends it on: its own incarnation, what is left to live, and whether it went out before."""
+class Stamp(NamedTuple):
+    """What changes in a header from hop to hop: whose copy it is, whom it is for, what is left to live, whether it went out
+    before, and the round."""
+
+    incarnation: int
+    addressed_to: int
+    ttl_ms: int
+    resent: bool
+    round: int
+
+
+def restamp(frame: bytes, stamp: Stamp) -> bytes:
+    """`frame` as it leaves for its next hop."""
     copy = bytearray(frame)
-    _STAMP.pack_into(copy, _STAMP_AT, incarnation, max(0, min(ttl_ms, _U32)))
-    if resent:
-        copy[_FLAGS_AT] |= Flag.RESENT
+    _STAMP.pack_into(copy, _STAMP_AT, stamp.incarnation, stamp.addressed_to & _U32, max(0, min(stamp.ttl_ms, _U32)))
+    copy[_FLAGS_AT] = copy[_FLAGS_AT] & _FLAG_BITS | stamp.round << _ROUND_SHIFT | (Flag.RESENT if stamp.resent else 0)
     return bytes(copy)
+
+
+def is_for(addressed_to: int, incarnation: int) -> bool:
+    """Is a copy addressed to `addressed_to` meant for this incarnation? Others lay in a queue while a receiver was replaced."""
+    return addressed_to in (0, incarnation & _U32)
 
 
 def kind_of(frame: bytes) -> Kind:
@@ -223,9 +251,9 @@ def kind_of(frame: bytes) -> Kind:
 def encode_answers(entries: list[AnswerEntry]) -> bytes:
     """One frame with all of `entries`."""
     parts = [_PREFIX.pack(MAGIC, MAJOR, MINOR, Kind.ANSWERS, 0)]
-    for (origin, sequence), answer, reason in entries:
+    for (origin, sequence), answer, reason, round_ in entries:
         text = reason.encode()[:255] if reason else b""
-        parts.append(_ENTRY.pack(origin, sequence, answer, len(text)))
+        parts.append(_ENTRY.pack(origin, sequence, answer | round_ << _ROUND_SHIFT, len(text)))
         if text:
             parts.append(text)
     return b"".join(parts)
@@ -242,7 +270,8 @@ def decode_answers(frame: bytes) -> list[AnswerEntry]:
             origin, sequence, answer, length = _ENTRY.unpack_from(frame, at)
             at += _ENTRY.size + length
             reason = frame[at - length : at].decode("utf-8", "replace") if length else ""
-            entries.append(AnswerEntry(MessageId(origin, sequence), _ANSWERS[answer], reason))
+            round_ = answer >> _ROUND_SHIFT
+            entries.append(AnswerEntry(MessageId(origin, sequence), _ANSWERS[answer & _FLAG_BITS], reason, round_))
         except (struct.error, KeyError):
             raise MalformedError("answers") from None
     if at != end:

@@ -19,6 +19,7 @@ class Counter(StrEnum):
     NOROUTE = "noroute"  # nobody here listens, or nobody anywhere
     EXPIRED = "expired"  # given up: time to live was over
     REJECTED = "rejected"  # refused for good
+    STALE = "stale"  # copies meant for an incarnation that is no more; their senders send them again
     MALFORMED = "malformed"  # frames that are no message of ours
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do

@@ -5,8 +5,8 @@ until it has one. It has a **lane** for each consumer that is to get it: a chann
 a fanout, a single consumer. TAKEN is said when every lane has its consumer's word.
 
 What is in hand or was taken is recognised and never delivered again. A receiver that has just started does not know what its
-predecessor handed out: it keeps resent messages back for `GRACE` seconds, in which every service tells what it holds and what
-it took.
+predecessor handed out, nor who listens: until every service that was here has said what it holds and what it took, for at most
+`GRACE` seconds, it keeps back what was resent and what is for several consumers.
 """
 
 from collections import Counter as Counts
@@ -28,7 +28,12 @@ HERE: Origin = b""
 
 Lane = Channel | ConsumerId
 
-GRACE = 1.0
+GRACE = 3.0
+"""Seconds after which a service that has not come back counts as dead, as everywhere else."""
+
+
+REFUSED_FOR = 30.0
+"""Seconds for which a refusal is remembered: longer than a copy can be on its way over a link that lives."""
 
 
 class Respond(NamedTuple):
@@ -54,6 +59,7 @@ class _Arrived:
 
     origin: Origin
     message: Message
+    round: int
     open: set[Lane]
     full: set[Lane] = field(default_factory=set)
     taken: bool = False
@@ -70,12 +76,17 @@ class _Before:
 class Incoming:
     """The consumers of this node and what is on its way to them."""
 
-    def __init__(self, bounds: Bounds, remember: float, started: float, counts: Counts[str]) -> None:
+    def __init__(
+        self, bounds: Bounds, remember: float, started: float, counts: Counts[str], expected: Iterable[int] | None = None
+    ) -> None:
+        """`expected`: the services that the predecessor knew; None: nobody can tell."""
         self._bounds = bounds
+        self._expected = None if expected is None else set(expected)
         self._remember = remember
         self._counts = counts
         self._grace_until = started + GRACE
-        self._kept_back: dict[MessageId, tuple[Origin, Message]] = {}
+        self._kept_back: dict[MessageId, tuple[Origin, Message, int]] = {}
+        self._refused: dict[MessageId, tuple[int, float]] = {}
         self._kept_bytes = 0
         self._arrived: dict[MessageId, _Arrived] = {}
         self._seen = Seen(remember)
@@ -107,8 +118,15 @@ class Incoming:
         if client in self._clients:
             return []
         self._clients.add(client)
-        early = [message_id for message_id, (_, message) in self._kept_back.items() if _is_reply_to(message, client)]
+        early = [message_id for message_id, (_, message, _) in self._kept_back.items() if _is_reply_to(message, client)]
         return [action for message_id in early for action in self._deliver(*self._unkeep(message_id), now)]
+
+    def client_settled(self, client: int, now: float) -> list[IncomingAction]:
+        """All consumers of a service have joined; the last service ends the grace."""
+        if not self._expected:
+            return []
+        self._expected.discard(client)
+        return [] if self._in_grace(now) else self._deliver_kept(now)
 
     def client_gone(self, client: int, now: float) -> list[IncomingAction]:
         """A service is gone: its consumers leave, replies to it have nowhere to go."""
@@ -183,27 +201,29 @@ class Incoming:
 
     # messages
 
-    def arrive(self, origin: Origin, message: Message, now: float) -> list[IncomingAction]:
-        """A message (or the same one again) comes in from `origin`."""
+    def arrive(self, origin: Origin, message: Message, now: float, round_: int = 0) -> list[IncomingAction]:
+        """A message (or the same one again) comes in from `origin`. A copy of a round that was refused is refused again: its
+        sender has turned to somebody else."""
         self._seen.note(message.header, now)
         message_id = message.id
         if (known := self._arrived.get(message_id)) is not None:
             self._counts[Counter.DUPLICATES] += 1
-            known.origin = origin
+            known.origin, known.round = origin, round_
             return self._offer(known, list(known.full), now) if known.full else []
         if message_id in self._seen:
             self._counts[Counter.DUPLICATES] += 1
             return [Respond(origin, AnswerEntry(message_id, Answer.TAKEN))]
-        if now < self._grace_until and self._unsure_of(message):
-            return self._keep_back(origin, message)
-        return self._deliver(origin, message, now)
+        if self._refused.get(message_id, (None,))[0] == round_:
+            return [Respond(origin, AnswerEntry(message_id, Answer.NOROUTE, "", round_))]
+        if self._in_grace(now) and self._unsure_of(message):
+            return self._keep_back(origin, message, round_, now)
+        return self._deliver(origin, message, round_, now)
 
     def tick(self, now: float) -> list[IncomingAction]:
         """Give up what expired; after the grace, deliver what was kept back."""
         actions: list[IncomingAction] = []
-        if self._kept_back and now >= self._grace_until:
-            for message_id in list(self._kept_back):
-                actions += self._deliver(*self._unkeep(message_id), now)
+        if self._kept_back and not self._in_grace(now):
+            actions += self._deliver_kept(now)
         for channel, queue in list(self._channels.items()):
             lanes: list[Lane] = [*queue.takers()] if isinstance(queue, Copies) else [channel]
             for lane in lanes:
@@ -211,14 +231,16 @@ class Incoming:
                     actions += self._close(message.id, lane, Answer.EXPIRED, now)
         for message_id in [message_id for message_id, before in self._before.items() if before.until <= now]:
             del self._before[message_id]
+        for message_id in [message_id for message_id, (_, until) in self._refused.items() if until <= now]:
+            del self._refused[message_id]
         self._seen.tick(now)
         return actions
 
     # private: from a message to its lanes
 
-    def _deliver(self, origin: Origin, message: Message, now: float) -> list[IncomingAction]:
+    def _deliver(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
         if message.header.kind is Kind.REPLY:
-            return self._deliver_reply(origin, message)
+            return self._deliver_reply(origin, message, round_, now)
         before = self._before.get(message.id)
         taken = set() if before is None else before.lanes
         lanes = self._lanes_of(message)
@@ -228,15 +250,15 @@ class Incoming:
             self._remember_taken(message.id, now)
             return [Respond(origin, AnswerEntry(message.id, Answer.TAKEN))]
         if not open_lanes:
-            return self._refuse(origin, message, Answer.NOROUTE)
-        arrived = self._arrived[message.id] = _Arrived(origin, message, set(open_lanes), taken=bool(taken))
+            return self._refuse(origin, message, Answer.NOROUTE, round_, now)
+        arrived = self._arrived[message.id] = _Arrived(origin, message, round_, set(open_lanes), taken=bool(taken))
         return self._offer(arrived, open_lanes, now)
 
-    def _deliver_reply(self, origin: Origin, message: Message) -> list[IncomingAction]:
+    def _deliver_reply(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
         client = message.header.client
         if client not in self._clients:
-            return self._refuse(origin, message, Answer.NOROUTE)
-        self._arrived[message.id] = _Arrived(origin, message, {client.to_bytes(8, "big")})
+            return self._refuse(origin, message, Answer.NOROUTE, round_, now)
+        self._arrived[message.id] = _Arrived(origin, message, round_, {client.to_bytes(8, "big")})
         self._counts[Counter.HANDED] += 1
         return [Reply(client, message)]
 
@@ -274,7 +296,7 @@ class Incoming:
         if arrived.full:
             if arrived.full == arrived.open and not arrived.taken:
                 del self._arrived[message.id]
-            actions += self._refuse(arrived.origin, message, Answer.BUSY)
+            actions += self._refuse(arrived.origin, message, Answer.BUSY, arrived.round, now)
         return actions
 
     def _is_held(self, message: Message, lane: Lane) -> bool:
@@ -328,9 +350,10 @@ class Incoming:
             return []
         del self._arrived[message_id]
         final = Answer.TAKEN if arrived.taken else answer
-        self._counts[Counter[final.name]] += 1
-        if final is Answer.TAKEN:
-            self._remember_taken(message_id, now)
+        if final is not Answer.TAKEN:
+            return self._refuse(arrived.origin, arrived.message, final, arrived.round, now)
+        self._counts[Counter.TAKEN] += 1
+        self._remember_taken(message_id, now)
         return [Respond(arrived.origin, AnswerEntry(message_id, final))]
 
     def _rehome(
@@ -345,31 +368,39 @@ class Incoming:
         homeless = orphans + queue.drop(lambda _: True)
         return [action for message in homeless for action in self._close(message.id, channel, Answer.NOROUTE, now)]
 
-    def _refuse(self, origin: Origin, message: Message, answer: Answer) -> list[IncomingAction]:
+    def _refuse(self, origin: Origin, message: Message, answer: Answer, round_: int, now: float) -> list[IncomingAction]:
         self._counts[Counter[answer.name]] += 1
-        return [Respond(origin, AnswerEntry(message.id, answer))]
+        if answer is Answer.NOROUTE:
+            self._refused[message.id] = (round_, now + REFUSED_FOR)
+        return [Respond(origin, AnswerEntry(message.id, answer, "", round_))]
 
     # private: what is known from before the start
 
+    def _in_grace(self, now: float) -> bool:
+        return now < self._grace_until and (self._expected is None or bool(self._expected))
+
     def _unsure_of(self, message: Message) -> bool:
-        """May the predecessor have handed it out, or is the service that it is for still looking for this receiver?"""
+        """May the predecessor have handed it out, or are those that it is for still looking for this receiver?"""
         if message.header.kind is Kind.REPLY:
             return message.header.client not in self._clients
-        return bool(message.header.flags & Flag.RESENT)
+        return bool(message.header.flags & Flag.RESENT) or message.header.kind in (Kind.FANOUT, Kind.NOTIFY)
 
-    def _keep_back(self, origin: Origin, message: Message) -> list[IncomingAction]:
+    def _deliver_kept(self, now: float) -> list[IncomingAction]:
+        return [action for kept in list(self._kept_back) for action in self._deliver(*self._unkeep(kept), now)]
+
+    def _keep_back(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
         if message.id not in self._kept_back:
             size = len(message.body)
             if len(self._kept_back) >= self._bounds.messages or self._kept_bytes + size > self._bounds.bytes:
-                return self._refuse(origin, message, Answer.BUSY)
+                return self._refuse(origin, message, Answer.BUSY, round_, now)
             self._kept_bytes += size
-        self._kept_back[message.id] = (origin, message)
+        self._kept_back[message.id] = (origin, message, round_)
         return []
 
-    def _unkeep(self, message_id: MessageId) -> tuple[Origin, Message]:
-        origin, message = self._kept_back.pop(message_id)
-        self._kept_bytes -= len(message.body)
-        return origin, message
+    def _unkeep(self, message_id: MessageId) -> tuple[Origin, Message, int]:
+        kept = self._kept_back.pop(message_id)
+        self._kept_bytes -= len(kept[1].body)
+        return kept
 
     def _unclaim(self, message_id: MessageId, consumer: ConsumerId) -> None:
         holders = self._claims.get(message_id)

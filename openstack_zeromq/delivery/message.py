@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from openstack_zeromq import wire
-from openstack_zeromq.wire import Header, MessageId
+from openstack_zeromq.wire import Header, MessageId, Stamp
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +29,6 @@ class Message:
     def new(cls, header: Header, body: bytes, now: float) -> "Message":
         return cls(header, wire.encode(header), body, now + header.ttl_ms / 1000)
 
-    def stamped(self, incarnation: int, now: float, resent: bool) -> bytes:
-        """The header's bytes for the next hop, leaving now."""
-        return wire.restamp(self.frame, incarnation, int((self.expires - now) * 1000), resent)
+    def stamped(self, now: float, *, by: int, to: int, resent: bool, round_: int = 0) -> bytes:
+        """The header's bytes for the next hop, leaving now: from incarnation `by` to incarnation `to` (0: any)."""
+        return wire.restamp(self.frame, Stamp(by, to, int((self.expires - now) * 1000), resent, round_))

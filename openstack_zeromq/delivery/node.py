@@ -6,7 +6,7 @@ same way as one that crosses the network, only that no frame is sent in between.
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.channel import ConsumerId, Hand
@@ -24,26 +24,30 @@ _Inner = IncomingAction | OutgoingAction | LinkAction
 class Node:
     """`started` and every `now` are monotonic seconds of the same clock."""
 
-    def __init__(self, facts: NodeFacts, routes: Routes, started: float) -> None:
+    def __init__(self, facts: NodeFacts, routes: Routes, started: float, expected: Iterable[int] | None = None) -> None:
+        """`expected`: see `Incoming`."""
         self.counts: Counts[str] = Counts({counter.value: 0 for counter in Counter})
         self.links: dict[str, Link] = {}
         self._name = facts.name
         self._jitter = facts.jitter
         self._clients: dict[int, float] = {}
-        self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts)
+        self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, expected)
         self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves), self.counts)
 
     @property
-    def clients(self) -> int:
+    def clients(self) -> Collection[int]:
         """Services connected now."""
-        return len(self._clients)
+        return self._clients.keys()
 
     # events from services
 
-    def client_ping(self, client: int, now: float) -> list[Action]:
-        """A service shows that it is alive."""
+    def client_ping(self, client: int, now: float, settled: bool = True) -> list[Action]:
+        """A service shows that it is alive; `settled`: all its consumers have joined this receiver."""
         self._clients[client] = now
-        return self._settle(self.incoming.client_here(client, now), now)
+        inner = self.incoming.client_here(client, now)
+        if settled:
+            inner += self.incoming.client_settled(client, now)
+        return self._settle(inner, now)
 
     def client_left(self, client: int, now: float) -> list[Action]:
         """A service said goodbye."""
@@ -80,7 +84,7 @@ class Node:
     def peer_message(self, origin: Origin, message: Message, now: float) -> list[Action]:
         """A message came over a link; `origin` is where its answer goes."""
         self.counts[Counter.ARRIVED] += 1
-        return self._settle(self.incoming.arrive(origin, message, now), now)
+        return self._settle(self.incoming.arrive(origin, message, now, message.header.round), now)
 
     def peer_answers(self, host: str, entries: Iterable[AnswerEntry], now: float) -> list[Action]:
         """A peer answered for messages we sent it."""
@@ -124,7 +128,7 @@ class Node:
             action = work.popleft()
             match action:
                 case Send() if action.host == self._name:
-                    work.extend(self.incoming.arrive(HERE, action.message, now))
+                    work.extend(self.incoming.arrive(HERE, action.message, now, action.round))
                 case Respond() if action.origin == HERE:
                     work.extend(self.outgoing.answered(self._name, action.entry, now))
                 case Open():

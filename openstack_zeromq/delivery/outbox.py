@@ -103,7 +103,7 @@ class Outbox:
             return []
         if entry.answer in FINAL:
             self._forget(entry.id)
-            return [Outcome(*entry)]
+            return [Outcome(entry.id, entry.answer, entry.reason)]
         if entry.answer is Answer.BUSY:
             kept.refusals += 1
             pause = min(BACK_OFF_FIRST * 2.0 ** min(kept.refusals, 10), BACK_OFF_MOST) * self._jitter()
@@ -113,7 +113,7 @@ class Outbox:
         if kept.accepted:
             return []
         kept.accepted = True
-        return [Outcome(*entry)]
+        return [Outcome(entry.id, entry.answer, entry.reason)]
 
     def give_up(self, message_id: MessageId) -> None:
         """The sender does not want an answer any more (a call that timed out)."""

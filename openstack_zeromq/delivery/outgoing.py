@@ -25,6 +25,7 @@ ASK_AGAIN_AFTER = 5.0
 BACK_OFF_FIRST = 0.05
 BACK_OFF_MOST = 2.0
 LEARNED_MOST = 10_000
+ROUNDS = 16
 
 
 class Routes(Protocol):
@@ -63,6 +64,7 @@ class Send(NamedTuple):
     host: str
     message: Message
     resent: bool
+    round: int = 0
 
 
 class Tell(NamedTuple):
@@ -88,6 +90,7 @@ class _Hop:
     it there, so only that host's answer sets it free."""
 
     due: float
+    round: int
     sends: int = 0
     stays: bool = False
 
@@ -104,6 +107,13 @@ class _Pending:
     hops: dict[str, _Hop] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
     rounds: int = 0
+    choices: int = 0
+
+    def choose(self, host: str, now: float, stays: bool = False) -> _Hop:
+        """Another host is to take it."""
+        self.choices += 1
+        hop = self.hops[host] = _Hop(now, self.choices % ROUNDS, stays=stays)
+        return hop
 
 
 class Outgoing:
@@ -167,6 +177,8 @@ class Outgoing:
         pending = self._pending.get(entry.id)
         if pending is None or host not in pending.hops:
             return []
+        if entry.answer in (Answer.NOROUTE, Answer.BUSY) and entry.round != pending.hops[host].round:
+            return []  # it refuses an earlier copy; this one is still to be answered
         if entry.answer is Answer.BUSY:
             hop = pending.hops[host]
             hop.due = now + self._back_off(hop.sends)
@@ -247,13 +259,12 @@ class Outgoing:
         if header.kind is Kind.FANOUT:
             if not hosts:
                 return self._finish(pending, Answer.TAKEN, "", now)
-            pending.hops = {host: _Hop(now) for host in hosts}
-            return [action for host, hop in pending.hops.items() for action in self._approach(pending, host, hop, now)]
+            hops = [(host, pending.choose(host, now)) for host in hosts]
+            return [action for host, hop in hops for action in self._approach(pending, host, hop, now)]
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
         for host in [host for host in hosts if host not in pending.tried]:
             if stays or self._reach(host) is not LinkState.DOWN:
-                hop = pending.hops[host] = _Hop(now, stays=stays)
-                return self._approach(pending, host, hop, now)
+                return self._approach(pending, host, pending.choose(host, now, stays), now)
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
         pending.tried.clear()
@@ -279,7 +290,7 @@ class Outgoing:
         if host != self._name:
             self._counts[Counter.SENT] += 1
             self._counts[Counter.RESENT] += resent
-        send = Send(host, pending.message, resent)
+        send = Send(host, pending.message, resent, hop.round)
         if resent or pending.message.header.kind in (Kind.FANOUT, Kind.REPLY):
             return [send]
         return [_accepted(pending.client, pending.message, host), send]

@@ -51,6 +51,7 @@ class Connection:
         self._heard = time.monotonic()
         self._replies = Inbox(settings.message_ttl + REMEMBER)
         self._commands: deque[Callable[[], None]] = deque()
+        self._told_settled = False
         self._signalled = False
         self._closing = False
         self._ctx = sockets.context()
@@ -146,13 +147,19 @@ class Connection:
 
     def _look_after(self, now: float) -> None:
         """Twice a second: show that we live, notice whether the receiver does."""
-        self._to_receiver(wire.encode_control(Kind.PING, pid=os.getpid()))
+        self._ping()
         self._sending.tick(now)
         self._consuming.tick(now)
         self._replies.tick(now)
         if self._incarnation is not None and now - self._heard > _SILENCE:
             self._incarnation = None
             self._sending.receiver_lost()
+
+    def _ping(self) -> None:
+        """Pings may reach a later receiver than they were meant for: so they name the one that knows all consumers."""
+        self._told_settled = self._incarnation is not None and self._consuming.settled
+        settled = self._incarnation if self._told_settled else None
+        self._to_receiver(wire.encode_control(Kind.PING, pid=os.getpid(), settled=settled))
 
     def _read(self, ready: dict[object, int], now: float) -> None:
         for source, read in ((self._consuming.socket, self._consuming.arrived), (self._common.socket, self._from_receiver)):
@@ -163,6 +170,8 @@ class Connection:
                     read(frames, now)
                 except MalformedError as exc:
                     self._notes.append(f"the receiver sent something malformed ({exc.reason}); dropped")
+        if not self._told_settled and self._incarnation is not None and self._consuming.settled:
+            self._ping()
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)
             self._signalled = False  # only now: who comes later writes again, who came before is in the queue
@@ -197,7 +206,7 @@ class Connection:
             raise MalformedError("control")
         self._heard = now
         if incarnation != self._incarnation:
-            self._incarnation = incarnation
+            self._incarnation, self._told_settled = incarnation, False
             self._ask(self._consuming.ask_again())
             self._sending.receiver(node, incarnation, now)
 

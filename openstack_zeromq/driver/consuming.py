@@ -30,13 +30,14 @@ _MESSAGE_FRAMES = 2
 @dataclass(slots=True, eq=False)
 class Consumer:
     """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, and
-    `routing_id` what the receiver calls it; `ready` is woken when the receiver knows it."""
+    `routing_id` what the receiver calls it; `ready` is woken when the receiver knows it, and `joined` says so."""
 
     channel: Channel
     listener: "ZmqListener"
     inbox: Inbox
     name: bytes | None = None
     routing_id: bytes = b""
+    joined: bool = False
     ready: Waiter = field(default_factory=Waiter)
 
 
@@ -57,6 +58,11 @@ class Consuming:
     @property
     def socket(self) -> sockets.ZmqSocket:
         return self._dialer.socket
+
+    @property
+    def settled(self) -> bool:
+        """Does the receiver know all consumers?"""
+        return all(consumer.joined for consumer in self._consumers)
 
     @property
     def in_hand(self) -> bool:
@@ -87,6 +93,8 @@ class Consuming:
 
     def ask_again(self) -> list[bytes]:
         """The same for every consumer there is: a new receiver knows none of them."""
+        for consumer in self._consumers:
+            consumer.joined = False
         return [_ask(consumer.channel) for consumer in self._consumers]
 
     def listening(self, facts: dict[str, object]) -> None:
@@ -99,7 +107,7 @@ class Consuming:
         if error or not isinstance(path, str):
             self._notes.append(f"channel {channel} cannot be listened to: {error}")
             return
-        for consumer in [consumer for consumer in self._consumers if consumer.channel == channel]:
+        for consumer in [consumer for consumer in self._consumers if consumer.channel == channel and not consumer.joined]:
             name = consumer.name or self._connect(consumer, f"ipc://{path}")
             self._join(consumer, name)
 
@@ -123,7 +131,8 @@ class Consuming:
         if consumer is None:
             return  # its listener has left; the receiver gives the message to another one
         if len(frames) != 1 + _MESSAGE_FRAMES:
-            raise MalformedError("frames")
+            self._joined(consumer, frames)
+            return
         message = Message.read(frames[1], frames[2], now)
         if not _meant_for(message.header, consumer.channel):
             self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target"))
@@ -142,6 +151,12 @@ class Consuming:
                 consumer.inbox.tick(now)
 
     # private
+
+    def _joined(self, consumer: Consumer, frames: list[bytes]) -> None:
+        if len(frames) != _MESSAGE_FRAMES or wire.kind_of(frames[1]) is not Kind.JOINED:
+            raise MalformedError("frames")
+        consumer.joined = True
+        consumer.ready.wake()
 
     def _connect(self, consumer: Consumer, endpoint: str) -> bytes:
         """A connection to the channel's socket; its routing id begins with the client's, so the receiver knows whose it is."""
@@ -167,11 +182,8 @@ class Consuming:
             credit=max(0, self._settings.consumer_credit - len(holding)),
             holding=holding,
         )
-        sockets.send(self._dialer.socket, [name, frame])
-        if taken:
-            entries = [AnswerEntry(message_id, Answer.TAKEN) for message_id in taken]
-            sockets.send(self._dialer.socket, [name, wire.encode_answers(entries)])
-        consumer.ready.wake()
+        answers = wire.encode_answers([AnswerEntry(message_id, Answer.TAKEN) for message_id in taken])
+        sockets.send(self._dialer.socket, [name, frame, answers])
 
 
 def _ask(channel: Channel) -> bytes:

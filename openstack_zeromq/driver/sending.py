@@ -215,6 +215,7 @@ class Sending:
             address.compact(letter.exchange),
             address.compact(letter.topic),
             address.compact(letter.server),
+            addressed_to=incarnation,
         )
         if waiter is not None:
             waiter.id = message_id
@@ -243,7 +244,8 @@ class Sending:
 
     def _transmit(self, action: Transmit, now: float) -> None:
         message = action.message
-        frames = [message.stamped(self._incarnation or 0, now, action.resent), message.body]
+        incarnation = self._incarnation or 0
+        frames = [message.stamped(now, by=incarnation, to=incarnation, resent=action.resent), message.body]
         self._out(*frames, *([action.former_host.encode()] if action.former_host else []))
 
     def _settle(self, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Origin
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
+from openstack_zeromq.delivery.outgoing import Send
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.options import GROUP
@@ -70,9 +71,13 @@ class Links:
     def ping(self, host: str) -> None:
         self._send(host, self._ping)
 
-    def send(self, host: str, message: Message, resent: bool, now: float) -> None:
-        """Put `message` on the link; should the link die now, it is sent again when the link is back."""
-        self._send(host, message.stamped(self._incarnation, now, resent), message.body)
+    def send(self, action: Send, now: float) -> None:
+        """Put a message on the link; should the link die now, it is sent again when the link is back."""
+        link = self._node.links[action.host]
+        frame = action.message.stamped(
+            now, by=self._incarnation, to=link.incarnation or 0, resent=action.resent, round_=action.round
+        )
+        self._send(action.host, frame, action.message.body)
 
     def from_peers(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read answers and pongs, at most `limit`."""
@@ -166,6 +171,9 @@ class Links:
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
         message = Message.read(frames[0], frames[1], now)
+        if not wire.is_for(message.header.addressed_to, self._incarnation):
+            self._node.counts[Counter.STALE] += 1
+            return []
         if len(message.body) > self._settings.max_message_size:
             entry = AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size")
             self.answers.add(origin, entry, urgent=True, now=now)

@@ -22,6 +22,7 @@ from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
 from openstack_zeromq.receiver.answers import Answers
 from openstack_zeromq.receiver.me import Me
+from openstack_zeromq.receiver.services import Services
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind, MessageId
 
 LOG = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ _OUTLET_BYTES = 12
 _UNUSED_FOR = 3.0
 _MESSAGE_FRAMES = 2
 _RESENT_FRAMES = 3
+_JOIN_FRAMES = 2
+_JOINED = wire.encode_control(Kind.JOINED)
 
 
 class Local:
@@ -40,9 +43,11 @@ class Local:
         self._settings = settings = me.settings
         self._node = me.node
         self._report = me.report
+        self._incarnation = me.incarnation
         self._pong = me.introduction(Kind.PONG)
         self.answers: Answers[int] = Answers(self._send_answers, self._lost_answers)
         self._bound: dict[Channel, float] = {}
+        self._services = Services(settings.ipc_dir)
         self.ingress = sockets.router(ctx, settings.max_message_size)
         self.channels = sockets.router(ctx, settings.max_message_size)
         _remove_stale(settings.ipc_dir)
@@ -80,7 +85,9 @@ class Local:
 
     def hand(self, consumer: ConsumerId, message: Message, now: float) -> bool:
         """Give a message to a consumer; False when it is gone."""
-        return sockets.send(self.channels, [consumer, message.stamped(message.header.incarnation, now, False), message.body])
+        return sockets.send(
+            self.channels, [consumer, message.stamped(now, by=self._incarnation, to=0, resent=False), message.body]
+        )
 
     def reply(self, client: int, message: Message) -> bool:
         """Give a reply to the service that called; False when it is gone."""
@@ -88,6 +95,7 @@ class Local:
 
     def tick(self, now: float) -> None:
         """Remove the sockets of channels that nobody consumes any more."""
+        self._services.keep(self._node.clients)
         for channel in list(self._bound):
             if channel in self._node.incoming.channels:
                 self._bound[channel] = now
@@ -121,7 +129,7 @@ class Local:
         facts = wire.decode_control(frames[1])
         if kind is Kind.PING:
             sockets.send(self.ingress, [frames[0], self._pong])
-            return self._node.client_ping(client, now)
+            return self._node.client_ping(client, now, facts.get("settled") == self._incarnation)
         if kind is Kind.LISTEN:
             self._listen(frames[0], _channel(facts), now)
             return []
@@ -131,6 +139,9 @@ class Local:
 
     def _read_message(self, client: int, frame: bytes, body: bytes, now: float, former_host: str = "") -> list[Action]:
         message = Message.read(frame, body, now)
+        if not wire.is_for(message.header.addressed_to, self._incarnation):
+            self._node.counts[Counter.STALE] += 1
+            return []
         if message.header.source != self._settings.host:
             self._reject(client, message, f"this node is {self._settings.host}", now)
             raise MalformedError("source")
@@ -160,13 +171,11 @@ class Local:
         return self._node.drain(consumer, now) if stay else self._node.leave(consumer, now)
 
     def _read_consumer(self, frames: list[bytes], now: float) -> list[Action]:
-        if len(frames) != _MESSAGE_FRAMES:
+        """A consumer joins, and says in the same breath what it has taken from an earlier receiver."""
+        if len(frames) != 1 + _JOIN_FRAMES:
             raise MalformedError("frames")
-        consumer, frame = frames
-        kind = wire.kind_of(frame)
-        if kind is Kind.ANSWERS:
-            return self._node.consumer_answers(consumer, wire.decode_answers(frame), now)
-        if kind is not Kind.JOIN:
+        consumer, frame, taken = frames
+        if wire.kind_of(frame) is not Kind.JOIN or wire.kind_of(taken) is not Kind.ANSWERS:
             raise MalformedError("kind")
         facts = wire.decode_control(frame)
         credit, holding = facts.get("credit"), facts.get("holding")
@@ -177,7 +186,11 @@ class Local:
         except (TypeError, ValueError):
             raise MalformedError("control") from None
         LOG.info("consumer %s joins channel %s", consumer.hex(), _channel(facts))
-        return self._node.join(_channel(facts), consumer, credit, held, now)
+        answers = wire.decode_answers(taken)
+        actions = self._node.join(_channel(facts), consumer, credit, held, now)
+        actions += self._node.consumer_answers(consumer, answers, now)
+        sockets.send(self.channels, [consumer, _JOINED])
+        return actions
 
     def _listen(self, client: bytes, channel: Channel, now: float) -> None:
         path = address.socket_path(self._settings.ipc_dir, channel)

@@ -32,6 +32,7 @@ from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.receiver.services import remembered
 from openstack_zeromq.wire import MAJOR, MINOR, Answer
 
 LOG = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Receiver:
         self._incarnation = secrets.randbits(63)
         bounds = Bounds(settings.topic_backlog, settings.backlog_size)
         facts = NodeFacts(settings.host, bounds, settings.message_ttl + _REMEMBER, lambda: random.uniform(0.8, 1.2))  # noqa: S311
-        self._node = Node(facts, self._matchmaker, self._started)
+        self._node = Node(facts, self._matchmaker, self._started, remembered(settings.ipc_dir))
         report = Report(self._node.counts)
         self._context = sockets.context()
         me = Me(settings, self._node, report, self._incarnation)
@@ -160,7 +161,7 @@ class Receiver:
             "pid": os.getpid(),
             "uptime_s": round(now - self._started, 1),
             "matchmaker": {"backend": self._settings.matchmaker, "problem": self._matchmaker.problem},
-            "services": node.clients,
+            "services": len(node.clients),
             "links": {
                 host: {"state": link.state.value, "in_flight": node.outgoing.in_flight(host)}
                 for host, link in sorted(node.links.items())
@@ -202,7 +203,7 @@ class Receiver:
                 case Respond():
                     self._links.answers.add(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
                 case Send():
-                    self._links.send(action.host, action.message, action.resent, now)
+                    self._links.send(action, now)
                 case Hand():
                     if not self._local.hand(action.consumer, action.message, now):
                         self._do(self._node.leave(action.consumer, now), now)

@@ -95,7 +95,7 @@ class Fabric:
         lines = ["[oslo_messaging_zmq]", *(f"{name} = {value}" for name, value in settings.items())]
         lines += ["[matchmaker_ring]", f"ringfile = {self.directory / 'ring.json'}"]
         path = self.directory / f"{node}.conf"
-        path.write_text("\n".join(lines) + "\n")
+        ring_file.write(path, ("\n".join(lines) + "\n").encode())
         return path
 
     def ipc_dir(self, node: str) -> Path:

@@ -1,6 +1,7 @@
 """Messages, channels and consumers for tests of the pure core, made with as few words as possible."""
 
 from collections import Counter as Counts
+from collections.abc import Iterable
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.channel import Bounds, Hand
@@ -38,17 +39,18 @@ def resent(sequence: int = 1, kind: Kind = Kind.CAST, **facts: object) -> Messag
     return message(sequence, kind, flags=Flag.RESENT, **facts)  # type: ignore[arg-type]
 
 
-def said(sequence: int, answer: Answer = Answer.TAKEN) -> AnswerEntry:
-    return AnswerEntry(MessageId(ORIGIN, sequence), answer)
+def said(sequence: int, answer: Answer = Answer.TAKEN, round_: int = 1) -> AnswerEntry:
+    """An answer; by default to the copy that went to the first host that was chosen."""
+    return AnswerEntry(MessageId(ORIGIN, sequence), answer, "", round_)
 
 
 def counts() -> Counts[str]:
     return Counts({counter.value: 0 for counter in Counter})
 
 
-def incoming(bounds: Bounds = ROOMY, started: float = 0.0) -> Incoming:
+def incoming(bounds: Bounds = ROOMY, started: float = 0.0, expected: Iterable[int] | None = None) -> Incoming:
     """The consumers' side of a receiver that started at `started`."""
-    return Incoming(bounds, REMEMBER, started, counts())
+    return Incoming(bounds, REMEMBER, started, counts(), expected)
 
 
 def handed(actions: list[object]) -> list[tuple[bytes, int]]:

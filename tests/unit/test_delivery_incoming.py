@@ -12,6 +12,7 @@ from openstack_zeromq.wire import Answer, Kind, MessageId
 ONE, TWO, THREE = consumer(1), consumer(2), consumer(3)
 PEER, OTHER = b"peer", b"other"
 LATER = GRACE + 0.1
+LONG_AGO = -60.0
 
 
 def _id(sequence: int) -> MessageId:
@@ -22,7 +23,7 @@ def _id(sequence: int) -> MessageId:
 
 
 def test_a_message_is_answered_taken_on_the_consumers_word_and_not_before() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     first = node.arrive(PEER, message(1), 0.1)
     assert (handed(first), answers(first)) == ([(ONE, 1)], [])
@@ -31,14 +32,14 @@ def test_a_message_is_answered_taken_on_the_consumers_word_and_not_before() -> N
 
 
 def test_a_message_that_nobody_here_consumes_is_noroute() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     for kind in (Kind.CALL, Kind.CAST, Kind.FANOUT, Kind.NOTIFY):
         assert answers(node.arrive(PEER, message(1, kind), LATER)) == [(1, Answer.NOROUTE)]
     assert node.in_hand == 0
 
 
 def test_a_message_that_comes_again_is_not_handed_out_again_and_its_answer_goes_where_it_came_from_last() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 5, [], 0.0)
     node.arrive(PEER, message(1), LATER)
     assert node.arrive(OTHER, resent(1), LATER) == []
@@ -48,7 +49,7 @@ def test_a_message_that_comes_again_is_not_handed_out_again_and_its_answer_goes_
 
 
 def test_a_full_queue_is_busy_and_takes_more_once_it_has_room() -> None:
-    node = incoming(Bounds(2, 100))
+    node = incoming(Bounds(2, 100), started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     for sequence in (1, 2, 3):
         assert answers(node.arrive(PEER, message(sequence), 0.0)) == []
@@ -58,7 +59,7 @@ def test_a_full_queue_is_busy_and_takes_more_once_it_has_room() -> None:
 
 
 def test_a_large_body_fills_a_queue_as_well_as_many_messages_do() -> None:
-    node = incoming(Bounds(100, 10))
+    node = incoming(Bounds(100, 10), started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     for sequence in (1, 2):
         node.arrive(PEER, message(sequence, body=b"12345678"), 0.0)
@@ -66,7 +67,7 @@ def test_a_large_body_fills_a_queue_as_well_as_many_messages_do() -> None:
 
 
 def test_what_a_consumer_held_when_it_died_goes_to_another_one_first() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 2, [], 0.0)
     for sequence in (1, 2, 3):
         node.arrive(PEER, message(sequence), 0.0)
@@ -75,7 +76,7 @@ def test_what_a_consumer_held_when_it_died_goes_to_another_one_first() -> None:
 
 
 def test_what_the_last_consumer_held_goes_back_to_its_sender() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     for sequence in (1, 2):
         node.arrive(PEER, message(sequence), 0.0)
@@ -85,7 +86,7 @@ def test_what_the_last_consumer_held_goes_back_to_its_sender() -> None:
 
 
 def test_a_service_that_is_gone_takes_all_its_consumers_with_it_and_nobody_elses() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     for channel, one in ((TOPIC, consumer(1, 1)), (FANOUT, consumer(1, 2)), (POOL, consumer(2, 1))):
         node.join(channel, one, 1, [], 0.0)
     node.client_gone(1, 0.0)
@@ -93,7 +94,7 @@ def test_a_service_that_is_gone_takes_all_its_consumers_with_it_and_nobody_elses
 
 
 def test_a_consumer_that_drains_gets_nothing_more_but_answers_for_what_it_has() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     for sequence in (1, 2):
         node.arrive(PEER, message(sequence), 0.0)
@@ -103,7 +104,7 @@ def test_a_consumer_that_drains_gets_nothing_more_but_answers_for_what_it_has() 
 
 
 def test_a_message_given_back_is_the_next_to_be_handed_out() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     node.arrive(PEER, message(1, Kind.NOTIFY), 0.0)
     again = node.answered(ONE, said(1, Answer.REQUEUED), 0.0)
@@ -112,7 +113,7 @@ def test_a_message_given_back_is_the_next_to_be_handed_out() -> None:
 
 
 def test_a_fanout_is_taken_once_every_listener_has_taken_its_copy() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     for one in (ONE, TWO):
         node.join(FANOUT, one, 1, [], 0.0)
     assert sorted(handed(node.arrive(PEER, message(1, Kind.FANOUT), 0.0))) == [(ONE, 1), (TWO, 1)]
@@ -121,7 +122,7 @@ def test_a_fanout_is_taken_once_every_listener_has_taken_its_copy() -> None:
 
 
 def test_a_listener_that_dies_does_not_hold_up_the_fanout_of_the_others() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     for one in (ONE, TWO):
         node.join(FANOUT, one, 1, [], 0.0)
     node.arrive(PEER, message(1, Kind.FANOUT), 0.0)
@@ -130,7 +131,7 @@ def test_a_listener_that_dies_does_not_hold_up_the_fanout_of_the_others() -> Non
 
 
 def test_a_notification_goes_to_one_listener_of_the_topic_and_to_each_pool() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     for channel, one in ((TOPIC, ONE), (TOPIC, TWO), (POOL, THREE)):
         node.join(channel, one, 1, [], 0.0)
     assert sorted(handed(node.arrive(PEER, message(1, Kind.NOTIFY), 0.0))) == [(ONE, 1), (THREE, 1)]
@@ -139,7 +140,7 @@ def test_a_notification_goes_to_one_listener_of_the_topic_and_to_each_pool() -> 
 
 
 def test_a_reply_goes_to_the_service_that_called_and_to_nobody_when_that_is_gone() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.client_here(5)
     reply = message(1, Kind.REPLY, client=5)
     assert node.arrive(PEER, reply, LATER) == [Reply(5, reply)]
@@ -149,7 +150,7 @@ def test_a_reply_goes_to_the_service_that_called_and_to_nobody_when_that_is_gone
 
 
 def test_a_message_whose_time_is_up_while_it_waits_is_expired_and_never_handed_out() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     node.arrive(PEER, message(1), 0.0)
     node.arrive(PEER, message(2, ttl_ms=5000), 0.0)
@@ -158,7 +159,7 @@ def test_a_message_whose_time_is_up_while_it_waits_is_expired_and_never_handed_o
 
 
 def test_thousands_of_messages_that_expired_at_once_are_given_up_one_by_one_without_an_error() -> None:
-    node = incoming()
+    node = incoming(started=LONG_AGO)
     node.join(TOPIC, ONE, 1, [], 0.0)
     for sequence in range(1, 5001):
         node.arrive(PEER, message(sequence, ttl_ms=5000), 0.0)
@@ -252,6 +253,29 @@ def test_a_message_that_is_taken_while_it_waits_for_another_consumer_is_not_hand
     node.join(TOPIC, ONE, 0, [], LATER)
     assert answers(node.answered(ONE, said(2), LATER)) == [(2, Answer.TAKEN)]
     assert handed(node.answered(TWO, said(1), LATER)) == []
+
+
+def test_the_last_service_that_was_here_before_ends_the_wait() -> None:
+    node = incoming(expected=[1, 2])
+    node.join(TOPIC, ONE, 5, [], 0.1)
+    node.arrive(PEER, resent(1), 0.1)
+    assert handed(node.client_settled(1, 0.2)) == []
+    assert handed(node.client_settled(2, 0.3)) == [(ONE, 1)]
+
+
+def test_a_first_start_waits_for_nobody() -> None:
+    node = incoming(expected=[])
+    node.join(TOPIC, ONE, 5, [], 0.0)
+    assert handed(node.arrive(PEER, resent(1), 0.0)) == [(ONE, 1)]
+
+
+def test_a_copy_of_a_refused_round_is_refused_although_somebody_listens_now() -> None:
+    """Its sender has turned to another host; a copy of a later round means that it came back."""
+    node = incoming(started=LONG_AGO)
+    assert answers(node.arrive(PEER, message(1), 0.0, 1)) == [(1, Answer.NOROUTE)]
+    node.join(TOPIC, ONE, 5, [], 0.1)
+    assert answers(node.arrive(PEER, resent(1), 0.2, 1)) == [(1, Answer.NOROUTE)]
+    assert handed(node.arrive(PEER, message(1), 0.3, 3)) == [(ONE, 1)]
 
 
 # joining again

@@ -83,6 +83,17 @@ def test_an_answer_of_a_host_that_was_not_asked_changes_nothing() -> None:
     assert world.out.pending == 1
 
 
+def test_a_refusal_of_an_earlier_copy_does_not_count_for_the_present_one() -> None:
+    """With two hosts, the third choice is the first host again; its late second refusal of round 1 must not free the message."""
+    world = World(b=UP, c=UP)
+    first = sent(world.out.accept(CLIENT, message(1), 0.0))[0][0]
+    [(second, _)] = sent(world.out.answered(first, said(1, Answer.NOROUTE, 1), 0.0))
+    world.out.answered(second, said(1, Answer.NOROUTE, 2), 0.0)
+    assert sent(world.out.tick(5.0)) == [(first, 1)]
+    assert world.out.answered(first, said(1, Answer.NOROUTE, 1), 5.1) == []
+    assert told(world.out.answered(first, said(1), 5.2)) == [(1, Answer.TAKEN)]
+
+
 def test_a_mandatory_message_to_nobody_is_told_at_once() -> None:
     world = World(b=UP)
     world.out.accept(CLIENT, message(1, flags=Flag.MANDATORY), 0.0)
