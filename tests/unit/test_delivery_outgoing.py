@@ -72,7 +72,7 @@ def test_a_message_that_nobody_wants_at_one_host_goes_to_the_next() -> None:
     first = sent(world.out.accept(CLIENT, message(1), 0.0))[0][0]
     [(second, _)] = sent(world.out.answered(first, said(1, Answer.NOROUTE), 0.0))
     assert {first, second} == {"b", "c"}
-    assert sent(world.out.answered(second, said(1, Answer.NOROUTE), 0.0)) == []
+    assert sent(world.out.answered(second, said(1, Answer.NOROUTE, 2), 0.0)) == []
     assert sent(world.out.tick(1.0))[0][1] == 1
 
 
