@@ -5,6 +5,7 @@ never logs, for it must not touch locks that eventlet may have patched: what the
 first use in each process, so services may fork as they like.
 """
 
+import atexit
 import os
 import secrets
 import time
@@ -108,6 +109,8 @@ class Connection:
 
     def close(self) -> None:
         """Wait until the receiver has accepted what was sent (5 s at most), say goodbye, end the thread."""
+        if self._closing:
+            return
         self._closing = True
         self._wake()
         self._thread.join(_FLUSH_WITHIN + 1)
@@ -233,11 +236,17 @@ class Connection:
 
 
 class _Registry:
-    """The connections of this process; a forked child starts with none."""
+    """The connections of this process; a forked child starts with none. At exit each says goodbye, for hardly any service
+    cleans up its transports."""
 
     def __init__(self) -> None:
         self.clear()
         os.register_at_fork(after_in_child=self.clear)
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        for connection in list(self.connections.values()):
+            connection.close()
 
     def clear(self) -> None:
         self.lock = original("_thread").allocate_lock()
