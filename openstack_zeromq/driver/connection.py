@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
 from oslo_log import log as logging
@@ -62,9 +62,10 @@ class Connection:
         self._consuming = Consuming(self._ctx, settings, client, self._sending, self._notes)
         self._common = sockets.Dialer(sockets.router(self._ctx, settings.max_message_size))
         self._home = self._common.open(f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}", self._routing_id)
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
+        self._os: Any = original("os")
+        self._wake_read, self._wake_write = self._os.pipe()
+        self._os.set_blocking(self._wake_read, False)
+        self._os.set_blocking(self._wake_write, False)
         self._thread = original("threading").Thread(target=self._run, name="zmq-connection", daemon=True)
         self._thread.start()
 
@@ -176,7 +177,7 @@ class Connection:
         if not self._told_settled and self._incarnation is not None and self._consuming.settled:
             self._ping()
         if self._wake_read in ready:
-            os.read(self._wake_read, 4096)
+            self._os.read(self._wake_read, 4096)
             self._signalled = False  # only now: who comes later writes again, who came before is in the queue
             while self._commands:
                 self._commands.popleft()()
@@ -232,7 +233,7 @@ class Connection:
     def _wake(self) -> None:
         if not self._signalled:
             self._signalled = True
-            os.write(self._wake_write, b"w")
+            self._os.write(self._wake_write, b"w")
 
 
 class _Registry:

@@ -4,7 +4,6 @@ A message counts as taken when the server acknowledges it, which for RPC is just
 sender: should this process die, another consumer gets it.
 """
 
-import queue
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +12,22 @@ from oslo_messaging._drivers import base
 
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.driver import payload
+from openstack_zeromq.driver.waiting import Mailbox
 from openstack_zeromq.errors import MalformedError
-from openstack_zeromq.wire import Answer, Kind, MessageId
+from openstack_zeromq.wire import Answer, Kind
 
 if TYPE_CHECKING:
     from openstack_zeromq.driver.connection import Connection
     from openstack_zeromq.driver.consuming import Consumer
 
 LOG = logging.getLogger(__name__)
+
+
+class _Stop:
+    """Put into the mailbox to end the waiting of `poll`."""
+
+
+_STOP = _Stop()
 
 
 class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
@@ -64,9 +71,8 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
     def __init__(self, connection: "Connection") -> None:
         super().__init__()
         self._connection = connection
-        self._arrived: queue.SimpleQueue[tuple[Consumer, Message] | None] = queue.SimpleQueue()
+        self._arrived: Mailbox[tuple[Consumer, Message] | _Stop] = Mailbox()
         self._stopped = False
-        self._polled: set[MessageId] = set()
 
     def put(self, consumer: "Consumer", message: Message) -> None:
         """A message for this listener; called by the connection's thread."""
@@ -89,7 +95,7 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
         """Ask for no more; `poll` drains what is here."""
         self._stopped = True
         self._connection.drain(self)
-        self._arrived.put(None)
+        self._arrived.put(_STOP)
 
     def cleanup(self) -> None:
         """Leave the channels; what was never polled goes back."""
@@ -99,16 +105,11 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
     def _next(self, deadline: float | None) -> ZmqIncoming | None:
         while True:
             self._connection.log_notes()
-            try:
-                if self._stopped:
-                    item = self._arrived.get_nowait()
-                elif deadline is None:
-                    item = self._arrived.get()
-                else:
-                    item = self._arrived.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                return None
+            seconds = 0.0 if self._stopped else None if deadline is None else deadline - time.monotonic()
+            item = self._arrived.get(seconds)
             if item is None:
+                return None
+            if isinstance(item, _Stop):
                 continue
             consumer, message = item
             try:
