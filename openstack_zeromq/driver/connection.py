@@ -89,9 +89,9 @@ class Connection:
         """The server took a message, or gives it back."""
         self._consuming.answer(consumer, message_id, answer, time.monotonic())
 
-    def listen(self, listener: "ZmqListener", channels: list[Channel]) -> list[Waiter]:
+    def listen(self, listener: "ZmqListener", channels: list[Channel], batch_size: int) -> list[Waiter]:
         """Consume `channels`; each waiter is woken once the receiver knows the consumer."""
-        consumers = [self._consuming.new(channel, listener) for channel in channels]
+        consumers = [self._consuming.new(channel, listener, batch_size) for channel in channels]
         self._command(lambda: self._ask(self._consuming.listen(consumers)))
         return [consumer.ready for consumer in consumers]
 

@@ -34,6 +34,7 @@ class Consumer:
 
     channel: Channel
     listener: "ZmqListener"
+    credit: int
     inbox: Inbox
     name: bytes | None = None
     routing_id: bytes = b""
@@ -71,9 +72,10 @@ class Consuming:
 
     # from any thread
 
-    def new(self, channel: Channel, listener: "ZmqListener") -> Consumer:
-        """A consumer that is not yet known to the receiver; see `listen`."""
-        return Consumer(channel, listener, Inbox(self._settings.message_ttl + REMEMBER))
+    def new(self, channel: Channel, listener: "ZmqListener", batch_size: int) -> Consumer:
+        """A consumer that is not yet known to the receiver; see `listen`. Its credit is enough for a whole batch."""
+        credit = max(self._settings.consumer_credit, batch_size)
+        return Consumer(channel, listener, credit, Inbox(self._settings.message_ttl + REMEMBER))
 
     def answer(self, consumer: Consumer, message_id: MessageId, answer: Answer, now: float) -> None:
         """The server took a message, or gives it back."""
@@ -179,7 +181,7 @@ class Consuming:
             exchange=exchange,
             topic=topic,
             name=server,
-            credit=max(0, self._settings.consumer_credit - len(holding)),
+            credit=max(0, consumer.credit - len(holding)),
             holding=holding,
         )
         answers = wire.encode_answers([AnswerEntry(message_id, Answer.TAKEN) for message_id in taken])

@@ -158,7 +158,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             raise
         listener = ZmqListener(connection)
         deadline = time.monotonic() + _JOIN_WITHIN
-        for channel, ready in zip(channels, connection.listen(listener, channels), strict=True):
+        for channel, ready in zip(channels, connection.listen(listener, channels, batch_size), strict=True):
             if not ready.wait(deadline - time.monotonic()):
                 LOG.warning("no receiver serves %s yet: channel %s starts when it comes up", self._settings.ipc_dir, channel)
         return base.PollStyleListenerAdapter(listener, batch_size, batch_timeout)

@@ -179,6 +179,15 @@ class Fabric:
         )
         return self._run(made)
 
+    def batch_listener(self, node: str, topic: str, endpoint: object, **options: Any) -> Any:
+        """A listener that gets lists of notifications."""
+        transport = oslo_messaging.get_notification_transport(self.conf(node), "zmq://")
+        self._stops.append(transport.cleanup)
+        made = oslo_messaging.get_batch_notification_listener(
+            transport, [oslo_messaging.Target(topic=topic)], [endpoint], executor="threading", **options
+        )
+        return self._run(made)
+
     def close(self) -> None:
         """Stop everything that was started here."""
         for stop in reversed(self._stops):

@@ -143,6 +143,22 @@ def test_each_pool_gets_a_copy_and_a_requeued_notification_comes_again(make_fabr
     eventually(lambda: shared.got == ["hello"] and pool.got == ["hello", "hello"])
 
 
+def test_a_batch_is_filled_even_when_it_is_larger_than_the_credit(make_fabric: Any) -> None:
+    fabric = make_fabric(nodes=1, ring={"notes.info": ["n1"]}, options={"zmq_consumer_credit": 8})
+    batches: list[int] = []
+
+    class Batch:
+        def info(self, messages: list[Any]) -> None:
+            batches.append(len(messages))
+
+    notifier = fabric.notifier("n1", "notes")
+    for number in range(60):
+        notifier.info({}, "event", number)
+    fabric.batch_listener("n1", "notes", Batch(), batch_size=25, batch_timeout=1)
+    eventually(lambda: sum(batches) == 60)
+    assert batches == [25, 25, 10]
+
+
 def test_exchanges_isolate(two: Fabric) -> None:
     nova, other = Endpoint("nova"), Endpoint("other")
     two.server("n2", "compute", nova, exchange="nova")

@@ -1,4 +1,4 @@
-"""The house stands: every module belongs to a floor and imports only floors below it, or its own room (docs/design: few rooms)."""
+"""The house stands: every module belongs to a floor and imports only floors below it, or its own room ."""
 
 import ast
 from collections.abc import Iterator
