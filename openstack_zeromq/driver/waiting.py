@@ -1,6 +1,6 @@
 """Waiting: how threads of a service wait for the connection's thread, be they real or eventlet's.
 
-Under eventlet the modules `threading`, `os` and `queue` are patched. The connection's thread needs the real ones (`original`), and
+Under eventlet the modules `threading`, `os` and `queue` are patched. The connection needs the real ones (`original`), and
 must not touch a green thread: it leaves a note with the `_Bell` of that thread's hub, which a green thread reads out of a pipe.
 """
 
