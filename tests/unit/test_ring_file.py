@@ -1,0 +1,120 @@
+"""The ring file: what an old reader can live with, whole or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openstack_zeromq.errors import RingError
+from openstack_zeromq.matchmaker import ring_file
+from openstack_zeromq.matchmaker.ring import RingMatchmaker
+
+HOST = st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)
+RINGS = st.dictionaries(st.text(min_size=1), st.lists(HOST), max_size=8)
+
+
+@given(RINGS)
+def test_every_ring_we_write_satisfies_the_icehouse_reader(ring: dict[str, list[str]]) -> None:
+    """Its rules: a JSON object, every value a list it can take the first of, every entry a host name."""
+    data = ring_file.render(ring)
+    assert data.endswith(b"\n")
+    read = json.loads(data)
+    assert list(read) == sorted(read)
+    for hosts in read.values():
+        assert hosts[0]
+        assert hosts == sorted(set(hosts))
+    assert ring_file.parse(data) == {topic: tuple(sorted(set(hosts))) for topic, hosts in ring.items() if hosts}
+
+
+def test_a_ring_that_was_cut_anywhere_is_refused() -> None:
+    data = ring_file.render({"compute": ["c1", "c2"], "cinder-volume:c1": ["c1"]})
+    for end in range(len(data) - 1):
+        if data[:end].strip() != data.strip():
+            with pytest.raises(RingError):
+                ring_file.parse(data[:end])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"[]", b'{"a": []}', b'{"a": "b"}', b'{"a": [1]}', b'{"a": [""]}', b'{"": ["a"]}', b"\xff", b"[" * 10**5]
+)
+def test_what_is_no_ring_is_refused(data: bytes) -> None:
+    with pytest.raises(RingError):
+        ring_file.parse(data)
+
+
+def test_hosts_given_as_a_string_are_an_error_and_not_a_list_of_letters() -> None:
+    with pytest.raises(RingError, match="must be a list"):
+        ring_file.render({"compute": "c1"})
+
+
+def test_a_side_car_counts_only_for_its_own_ring() -> None:
+    ring, other = ring_file.render({"a": ["x"]}), ring_file.render({"a": ["y"]})
+    meta = ring_file.render_meta(ring, {"x": {"address": "10.0.0.1", "port": 9501}}, "test")
+    assert ring_file.parse_meta(meta, ring) == {"x": ring_file.Endpoint("10.0.0.1", 9501)}
+    assert ring_file.parse_meta(meta, other) == {}
+    with pytest.raises(RingError):
+        ring_file.render_meta(ring, {"x": {"address": "10.0.0.1", "port": 95010}}, "test")
+
+
+def test_writing_changes_a_file_only_when_it_must_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    assert ring_file.write(path, b"one\n")
+    assert not ring_file.write(path, b"one\n")
+    inode = path.stat().st_ino
+    assert ring_file.write(path, b"two\n", 0o640)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, path.stat().st_ino != inode) == (b"two\n", 0o640, True)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _ring(path: Path, **topics: list[str]) -> RingMatchmaker:
+    ring_file.write(path, ring_file.render(topics))
+    return RingMatchmaker(str(path))
+
+
+def test_a_changed_ring_is_seen_and_a_broken_one_keeps_the_last_good(tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    matchmaker = _ring(path, compute=["c1"])
+    assert not matchmaker.refresh()
+    ring_file.write(path, ring_file.render({"compute": ["c1", "c2"]}))
+    assert matchmaker.refresh()
+    assert matchmaker.hosts("compute") == ("c1", "c2")
+    for broken in (b"", b'{"compute": ["c', b'{"compute": []}'):
+        path.write_bytes(broken)
+        assert not matchmaker.refresh()
+        assert matchmaker.hosts("compute") == ("c1", "c2")
+        assert str(path) in matchmaker.problem
+    path.unlink()
+    assert not matchmaker.refresh()
+    assert matchmaker.problem
+    ring_file.write(path, ring_file.render({"compute": ["c3"]}))
+    assert matchmaker.refresh()
+    assert (matchmaker.hosts("compute"), matchmaker.problem) == (("c3",), "")
+
+
+def test_an_address_that_changes_alone_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    matchmaker = _ring(path, compute=["c1"])
+    for address in ("10.0.0.1", "10.0.0.2"):
+        meta = ring_file.render_meta(path.read_bytes(), {"c1": {"address": address}}, "test")
+        ring_file.write(ring_file.meta_path(path), meta)
+        assert matchmaker.refresh()
+        assert matchmaker.endpoint("c1", 9501) == (address, 9501)
+
+
+def test_a_server_is_looked_for_where_it_is_named_then_where_the_ring_says_then_on_its_topics_hosts(tmp_path: Path) -> None:
+    matchmaker = _ring(tmp_path / "ring.json", **{"volume": ["c1", "c2"], "volume:odd@lvm": ["c2"]})
+    assert matchmaker.directed("volume", "c2") == ("c2",)
+    assert matchmaker.directed("volume", "odd@lvm") == ("c2",)
+    assert matchmaker.directed("volume", "other@lvm") == ("c1", "c2")
+    assert matchmaker.directed("nothing", "other") == ()
+
+
+def test_a_directory_a_fifo_and_nothing_at_all_are_no_ring(tmp_path: Path) -> None:
+    import os  # noqa: PLC0415
+
+    os.mkfifo(tmp_path / "fifo")
+    for name in (".", "fifo", "missing"):
+        with pytest.raises(RingError, match="ringfile"):
+            RingMatchmaker(str(tmp_path / name))
