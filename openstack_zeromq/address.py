@@ -67,16 +67,19 @@ class Channel(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def compact(name: str) -> str:
-    """`name` if it fits the wire, else its beginning and a digest: the same text in every process, at most 45 bytes."""
+    """`name` if it fits the wire, else its beginning and a digest: the same text in every process, at most 45 bytes.
+
+    A lone surrogate does not fit the wire: it has no UTF-8.
+    """
     data = name.encode("utf-8", "surrogatepass")
-    if len(data) <= NAME_BYTES:
+    if len(data) <= NAME_BYTES and data.decode("utf-8", "ignore") == name:
         return name
     return _shorten(data, NAME_BYTES)
 
 
 def file_name(channel: Channel, room: int) -> str:
     """The socket file of `channel`, safe as a file name, in at most `room` bytes (31 or more)."""
-    parts = [quote(part, safe="@", errors="surrogatepass") for part in channel[1:] if part]
+    parts = [quote(part, safe="@", errors="strict") for part in channel[1:] if part]
     name = f"{channel.role.value}:" + ":".join(parts)
     return name if len(name) <= room else _shorten(name.encode(), room)
 

@@ -6,12 +6,14 @@ Queues inside libzmq are unlimited on the sending side: the bounds are in `deliv
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import zmq
 
 ZAP_DOMAIN = b"openstack-zeromq"
+_ADDRESS = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _LAST = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _HEARTBEAT_MS = 1000
@@ -73,7 +75,12 @@ def tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
 
 
 def tcp_endpoint(address: str, port: int) -> str:
-    """`tcp://…` for a host name, an IPv4 or IPv6 address, or `*`."""
+    """`tcp://…` for a host name, an IPv4 or IPv6 address, or `*`.
+
+    :raises ValueError: for anything else; libzmq would read a port, a local address or a device into it.
+    """
+    if address != "*" and not _ADDRESS.fullmatch(address):
+        raise ValueError("is no host name and no IP address")
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
 
 

@@ -135,14 +135,14 @@ _ROUND_SHIFT = 4
 def _text(data: bytes) -> str:
     """The few names of a fabric come again and again."""
     try:
-        return data.decode("utf-8", "surrogatepass")
+        return data.decode()
     except UnicodeDecodeError:
         raise MalformedError("text") from None
 
 
 def encode(header: Header) -> bytes:
     """The bytes of `header`; its names must be compact (see `address.compact`)."""
-    names = [name.encode("utf-8", "surrogatepass") for name in (header.source, header.exchange, header.topic, header.server)]
+    names = [name.encode() for name in (header.source, header.exchange, header.topic, header.server)]
     fixed = _FIXED.pack(
         MAGIC,
         MAJOR,

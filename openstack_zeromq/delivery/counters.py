@@ -24,5 +24,6 @@ class Counter(StrEnum):
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
     DISCONNECTS = "disconnects"  # connections from peers that ended, for whatever reason
+    UNREACHABLE = "unreachable"  # hosts whose address cannot be dialled
     PEERS_LOST = "peers_lost"  # links that fell silent
     CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye

@@ -4,6 +4,7 @@ A link is directed: messages go out over the connection that we dialled and thei
 us comes in on the connection that it dialled.
 """
 
+import struct
 from collections.abc import Iterator
 
 import zmq
@@ -26,9 +27,10 @@ LOG = logging.getLogger(__name__)
 
 _KNOWN_PEERS = 10_000
 _MESSAGE_FRAMES = 2
+_EVENT = struct.Struct("=HI")
 
 
-_REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
 
 class Links:
@@ -43,7 +45,8 @@ class Links:
         self._ping = me.introduction(Kind.PING)
         self._pong = me.introduction(Kind.PONG)
         self.inward = sockets.tcp_router(ctx, settings.max_message_size)
-        self.monitor = self.inward.get_monitor_socket(sum(_REFUSED) | zmq.EVENT_DISCONNECTED)
+        self.monitor = self.inward.get_monitor_socket(_WATCHED)
+        self._shaking_hands: set[int] = set()
         self.outward = sockets.tcp_router(ctx, settings.max_message_size)
         self._dialer = sockets.Dialer(self.outward)
         self._host_of: dict[bytes, str] = {}
@@ -63,8 +66,8 @@ class Links:
         address, port = self._matchmaker.endpoint(host, self._settings.port)
         try:
             name = self._dialer.open(sockets.tcp_endpoint(address, port))
-        except zmq.ZMQError as exc:
-            LOG.warning("no connection to host %s at %s port %s: %s", host, address, port, exc)
+        except (zmq.ZMQError, ValueError) as exc:
+            self._report.bad(Counter.UNREACHABLE, host, f"no connection to {address!r} port {port}: {exc}")
             return
         self._name_of[host], self._host_of[name] = name, host
 
@@ -103,18 +106,23 @@ class Links:
             try:
                 yield self._read_message(origin, frames, now)
             except MalformedError as exc:
-                who = self._addresses.get(origin, "?")
-                self._report.bad(Counter.MALFORMED, who.rpartition(":")[0] or who, f"frames on a link: {exc.reason}")
+                self._report.bad(Counter.MALFORMED, self._addresses.get(origin, "?"), f"frames on a link: {exc.reason}")
 
     def watch(self) -> None:
-        """Count connections that did not speak our protocol, and those that ended."""
+        """Count connections that ended: before their handshake was done, or later."""
         for frames in sockets.drain(self.monitor, 100):
-            event = int.from_bytes(frames[0][:2], "little")
-            who = frames[1].decode("utf-8", "replace") if len(frames) > 1 else "?"
-            if event in _REFUSED:
-                self._report.bad(Counter.REFUSED_HANDSHAKES, who, "a connection that does not speak ZMTP 3")
-            elif event == zmq.EVENT_DISCONNECTED:
-                self._report.bad(Counter.DISCONNECTS, who, "it stopped, or sent more than twice zmq_max_message_size at once")
+            event, descriptor = _EVENT.unpack(frames[0])
+            if event == zmq.EVENT_ACCEPTED:
+                self._shaking_hands.add(descriptor)
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._shaking_hands.discard(descriptor)
+            elif descriptor in self._shaking_hands:
+                self._shaking_hands.discard(descriptor)
+                self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", "a connection did not speak ZMTP 3 and was closed")
+            else:
+                self._report.bad(
+                    Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once"
+                )
 
     def close(self) -> None:
         self.inward.disable_monitor()
@@ -155,7 +163,7 @@ class Links:
         first = self.inward.recv(copy=False)
         if len(self._addresses) >= _KNOWN_PEERS:
             self._addresses.clear()
-        self._addresses[origin] = str(first.get("Peer-Address"))
+        self._addresses[origin] = str(first.get("Peer-Address")).removeprefix("::ffff:")
         more = self.inward.recv_multipart() if first.more else []
         return [first.bytes, *more]
 

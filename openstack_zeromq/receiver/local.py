@@ -183,7 +183,7 @@ class Local:
             raise MalformedError("control")
         try:
             held = [MessageId(int(origin), int(sequence)) for origin, sequence in holding]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise MalformedError("control") from None
         LOG.info("consumer %s joins channel %s", consumer.hex(), _channel(facts))
         answers = wire.decode_answers(taken)

@@ -176,6 +176,7 @@ ANYWHERE = {
     "a newer header of 300 bytes": [GOOD[:3] + b"\x07" + GOOD[4:] + b"x" * (300 - len(GOOD)), b"{}"],
     "a header with more than its names": [GOOD + b"more", b"{}"],
     "names that are no UTF-8": [GOOD[:-7] + b"\xff" * 7, b"{}"],
+    "a name with a lone surrogate": [GOOD[:-7] + b"\xed\xa0\x80mute", b"{}"],
     "three frames": [GOOD, b"{}", b"{}"],
     "a hundred frames": [b"x"] * 100,
     "a ping with garbage": [raw_control(Kind.PING, b"\x00\xff garbage")],
@@ -283,12 +284,12 @@ def test_a_peer_of_a_newer_minor_version_is_understood(one: Fabric, endpoint: En
     with dealer(tcp(one, stranger)) as peer:
         peer.send_multipart([newer, request("newer")])
         [entry] = wire.decode_answers(peer.recv())
-    assert entry == (MessageId(77, 1), Answer.TAKEN, "")
+    assert entry == wire.AnswerEntry(MessageId(77, 1), Answer.TAKEN)
     eventually(lambda: endpoint.notes == ["newer"])
     assert one.counter("n1", MALFORMED) == before
 
 
-@pytest.mark.parametrize("name", ["\ud800", "a\0b", "evil host", "x" * 40, "-", ""], ids=ascii)
+@pytest.mark.parametrize("name", ["a\0b", "evil host", "x" * 40, "-", ""], ids=ascii)
 def test_a_call_from_a_node_with_an_impossible_name_runs_and_its_reply_harms_nobody(
     own: tuple[Fabric, Endpoint], stranger: str, name: str
 ) -> None:
@@ -413,16 +414,16 @@ def test_a_service_that_answers_for_what_it_never_got_changes_nothing(one: Fabri
     answers = wire.encode_answers(entries)
     for where, name, frames in (
         (ipc(one), identity, [answers, identity + b"0001"]),
-        (channel_socket(one), identity + b"0001", [answers]),
+        (channel_socket(one), identity + b"0001", [answers]),  # which is no way to answer: malformed itself
     ):
         with dealer(where, name) as service:
             service.send_multipart(frames)
             service.send(b"marks the end")
-    eventually(lambda: one.counter("n1", MALFORMED) == before + 2)
+    eventually(lambda: one.counter("n1", MALFORMED) == before + 3)
     assert_works(one, endpoint)
 
 
-@pytest.mark.parametrize("name", ["\ud800", "evil host", "-", ""], ids=ascii)
+@pytest.mark.parametrize("name", ["evil host", "-", ""], ids=ascii)
 def test_a_service_that_replies_to_a_node_with_an_impossible_name_harms_nobody(
     own: tuple[Fabric, Endpoint], identity: bytes, name: str
 ) -> None:
