@@ -1,0 +1,721 @@
+"""A whole fabric in one process and in virtual time: the pure machines of `delivery`, and between them a network that misbehaves.
+
+A `Receiver` does what the receiver's loop does around `Node`, a `Service` what the driver does around `Outbox` and `Inbox`;
+frames between them are the real bytes of `wire`. Everything random comes from one seeded generator, so a schedule always runs
+the same way. What can go wrong, and does when it is asked to:
+
+* a receiver dies with everything it knows and everything on its way to it, and starts again as a new incarnation;
+* two nodes stop hearing each other for a while: frames are late, the connection that was dialled anew overtakes the old one;
+* frames of a link are lost, or come twice (TCP does neither within a connection; a receiver that was too slow to read, or
+  died between reading and answering, looks just like that);
+* consumers stop and start.
+"""
+
+import heapq
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import NamedTuple
+
+from openstack_zeromq import wire
+from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.delivery.channel import Bounds, Hand
+from openstack_zeromq.delivery.inbox import Inbox, Verdict
+from openstack_zeromq.delivery.incoming import Reply, Respond
+from openstack_zeromq.delivery.link import Dial, Ping
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.outbox import Outbox, Transmit
+from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
+from openstack_zeromq.receiver.answers import LAZY, Answers
+from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
+
+EXCHANGE = "nova"
+TTL = 300.0
+REMEMBER = 900.0
+TICK = 0.05
+PING_EVERY = 0.5
+SILENCE = 3.0
+RETRY_EVERY = 0.02
+
+
+class Fabric:
+    """The clock, the network, and who is on it. `topics`: topic -> nodes, as every matchmaker sees it."""
+
+    def __init__(self, seed: int, bounds: Bounds, topics: dict[str, tuple[str, ...]], nodes: Iterable[str]) -> None:
+        self.random = Random(seed)  # noqa: S311 - a simulation wants to be repeated
+        self.bounds = bounds
+        self.topics = topics
+        self.now = 100.0
+        self.work: tuple[float, ...] = (0.0, 0.001, 0.01, 0.3)
+        self.loss = 0.0
+        self.duplication = 0.0
+        self.cuts: dict[frozenset[str], float] = {}
+        self.receivers = {name: Receiver(self, name) for name in nodes}
+        self.services: dict[str, Service] = {}
+        self.log = Log()
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._serial = 0
+
+    # time
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        self._serial += 1
+        heapq.heappush(self._events, (self.now + seconds, self._serial, what))
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Let time pass; True as soon as `until` is."""
+        end, look = self.now + seconds, self.now
+        while self._events and self._events[0][0] <= end:
+            when, _, what = heapq.heappop(self._events)
+            self.now = max(self.now, when)
+            what()
+            if self.now >= look:
+                look = self.now + 0.25
+                if until():
+                    return True
+        self.now = end
+        return until()
+
+    # the matchmaker's view
+
+    def hosts(self, topic: str) -> tuple[str, ...]:
+        return self.topics.get(topic, ())
+
+    def directed(self, topic: str, server: str) -> tuple[str, ...]:
+        return (server,) if server in self.receivers else self.hosts(topic)
+
+    # chance
+
+    def jitter(self) -> float:
+        return self.random.uniform(0.8, 1.2)
+
+    def happens(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def latency(self) -> float:
+        """Mostly short; now and then somebody was busy."""
+        return self.random.uniform(0.0, 0.05) if self.happens(0.05) else self.random.uniform(0.0001, 0.002)
+
+    def cut_until(self, one: str, other: str) -> float:
+        return self.cuts.get(frozenset((one, other)), 0.0)
+
+
+@dataclass
+class Log:
+    """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call."""
+
+    ran: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    order: defaultdict[tuple[str, Channel], list[str]] = field(default_factory=lambda: defaultdict(list))
+    replies: Counter[str] = field(default_factory=Counter)
+    requeued: set[str] = field(default_factory=set)
+
+
+class Pipe:
+    """Frames from one to the other, in order."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._last = 0.0
+
+    def put(self, deliver: Callable[[], None]) -> None:
+        self._last = max(self._last, self._fabric.now + self._fabric.latency())
+        self._fabric.after(self._last - self._fabric.now, deliver)
+
+
+# receivers
+
+
+class Receiver:
+    """A node's receiver: whichever process is it now. `known`: the services, as the directory of sockets remembers them."""
+
+    def __init__(self, fabric: Fabric, name: str) -> None:
+        self.fabric = fabric
+        self.name = name
+        self.life: Life | None = None
+        self.known: set[int] = set()
+        self.inward: list[Conn] = []
+
+    def start(self) -> None:
+        if self.life is None:
+            self.life = Life(self)
+            self.inward = [conn for conn in self.inward if conn.open]
+            for conn in self.inward:
+                self.fabric.after(self.fabric.random.uniform(0.02, 1.0), conn.connect)
+
+    def kill(self) -> None:
+        if self.life is not None:
+            for conn in list(self.life.conns.values()):
+                conn.close()
+            self.life = None
+            for conn in self.inward:
+                conn.at = None
+
+
+class Life:
+    """One process: everything here dies with it."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.fabric = fabric = receiver.fabric
+        self.name = receiver.name
+        self.incarnation = fabric.random.getrandbits(62)
+        facts = NodeFacts(self.name, fabric.bounds, REMEMBER, fabric.jitter)
+        self.node = Node(facts, fabric, fabric.now, set(receiver.known))
+        self.conns: dict[str, Conn] = {}
+        self.consumers: dict[bytes, Consumer] = {}
+        self.to_services: Answers[int] = Answers(self._answer_service, lambda _count: None)
+        self.to_peers: Answers[bytes] = Answers(self._answer_peer, lambda _count: None)
+        fabric.after(TICK, self._tick)
+
+    @property
+    def alive(self) -> bool:
+        return self.receiver.life is self
+
+    def do(self, actions: Iterable[Action]) -> None:
+        """As the receiver's loop does, one pass."""
+        self._carry_out(actions)
+        self._flush()
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        now = self.fabric.now
+        for action in actions:
+            match action:
+                case Tell():
+                    self.to_services.add(action.client, action.entry, action.urgent, now)
+                case Respond():
+                    self.to_peers.add(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
+                case Send():
+                    to = self.node.links[action.host].incarnation or 0
+                    frame = action.message.stamped(now, by=self.incarnation, to=to, resent=action.resent, round_=action.round)
+                    self._to_peer(
+                        action.host, lambda there, origin, f=frame, b=action.message.body: there.peer_message(origin, f, b)
+                    )
+                case Hand():
+                    if not self._hand(action):
+                        self._carry_out(self.node.leave(action.consumer, now))
+                case Reply():
+                    service = self._service(action.client)
+                    if service is None:
+                        self._carry_out(self.node.reply_failed(action.message.id, action.client, now))
+                    else:
+                        service.from_receiver.put(lambda s=service, m=action.message: s.reply_arrived(m.frame, m.body))
+                case Dial():
+                    self._dial(action.host)
+                case Ping():
+                    self._to_peer(action.host, lambda there, origin: there.pinged(origin))
+
+    def _flush(self) -> None:
+        for answers in (self.to_services, self.to_peers):
+            answers.flush(self.fabric.now)
+            if answers.due is not None:
+                self.fabric.after(LAZY, self._flush_later)
+
+    def _flush_later(self) -> None:
+        if self.alive:
+            for answers in (self.to_services, self.to_peers):
+                answers.flush(self.fabric.now)
+
+    def _tick(self) -> None:
+        if self.alive:
+            self.do(self.node.tick(self.fabric.now))
+            self.receiver.known = set(self.node.clients)
+            self.fabric.after(TICK, self._tick)
+
+    # to services
+
+    def _service(self, client: int) -> "Service | None":
+        return next(
+            (service for service in self.fabric.services.values() if service.client == client and service.at is self), None
+        )
+
+    def _answer_service(self, client: int, frame: bytes) -> bool:
+        service = self._service(client)
+        if service is not None:
+            service.from_receiver.put(lambda: service.answered(frame))
+        return service is not None
+
+    def _hand(self, hand: Hand) -> bool:
+        consumer = self.consumers.get(hand.consumer)
+        if consumer is None:
+            return False
+        message = hand.message
+        frame = message.stamped(self.fabric.now, by=self.incarnation, to=0, resent=False)
+        consumer.down.put(lambda: consumer.service.given(consumer, frame, message.body))
+        return True
+
+    # from services
+
+    def pinged_by(self, service: "Service", settled: int | None) -> None:
+        service.from_receiver.put(lambda: service.ponged(self))
+        self.do(self.node.client_ping(service.client, self.fabric.now, settled == self.incarnation))
+
+    def joined(self, consumer: "Consumer", credit: int, holding: list[MessageId], taken: bytes) -> None:
+        self.consumers[consumer.id] = consumer
+        now = self.fabric.now
+        actions = self.node.join(consumer.channel, consumer.id, credit, holding, now)
+        actions += self.node.consumer_answers(consumer.id, wire.decode_answers(taken), now)
+        self.do(actions)
+        consumer.down.put(lambda: consumer.service.knows(consumer, self))
+
+    def left(self, consumer: "Consumer", drain: bool) -> None:
+        self.do((self.node.drain if drain else self.node.leave)(consumer.id, self.fabric.now))
+        if not drain:
+            self.consumers.pop(consumer.id, None)
+
+    # peers
+
+    def _dial(self, host: str) -> None:
+        former = self.conns.pop(host, None)
+        if former is not None:
+            former.close()
+        self.conns[host] = Conn(self, self.fabric.receivers[host])
+
+    def _to_peer(self, host: str, deliver: "Callable[[Life, bytes], None]") -> None:
+        conn = self.conns.get(host)
+        if conn is not None:
+            conn.forth(deliver)
+
+    def _answer_peer(self, origin: bytes, frame: bytes) -> bool:
+        conn = next((conn for conn in self.receiver.inward if conn.id == origin and conn.at is self), None)
+        if conn is not None:
+            conn.back(lambda home: home.answered_by(conn, frame))
+        return conn is not None
+
+    def peer_message(self, origin: bytes, frame: bytes, body: bytes) -> None:
+        message = Message.read(frame, body, self.fabric.now)
+        if wire.is_for(message.header.addressed_to, self.incarnation):
+            self.do(self.node.peer_message(origin, message, self.fabric.now))
+
+    def pinged(self, origin: bytes) -> None:
+        conn = next((conn for conn in self.receiver.inward if conn.id == origin and conn.at is self), None)
+        if conn is not None:
+            conn.back(lambda home: home.ponged(conn, self.incarnation))
+
+    def answered_by(self, conn: "Conn", frame: bytes) -> None:
+        if self.conns.get(conn.to.name) is conn:
+            self.do(self.node.peer_answers(conn.to.name, wire.decode_answers(frame), self.fabric.now))
+
+    def ponged(self, conn: "Conn", incarnation: int) -> None:
+        if self.conns.get(conn.to.name) is conn:
+            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now))
+
+
+class Conn:
+    """A connection that a receiver has dialled. `at`: the process on the other side, while there is one; what is sent before
+    waits. Closed, it may still deliver what the kernel had."""
+
+    def __init__(self, home: Life, to: Receiver) -> None:
+        self.id = home.fabric.random.randbytes(8)
+        self.home = home
+        self.to = to
+        self.at: Life | None = None
+        self.open = True
+        self._fabric = home.fabric
+        self._forth = Pipe(home.fabric)
+        self._back = Pipe(home.fabric)
+        self._waiting: list[Callable[[Life, bytes], None]] = []
+        to.inward.append(self)
+        self.connect()
+
+    def connect(self) -> None:
+        """When the other side is there and can be heard; else later."""
+        if not self.open or self.at is not None or self.to.life is None:
+            return
+        heard = self._fabric.cut_until(self.home.name, self.to.name)
+        if heard > self._fabric.now:
+            self._fabric.after(heard - self._fabric.now + self._fabric.random.uniform(0.0, 0.2), self.connect)
+            return
+        self.at = self.to.life
+        waiting, self._waiting = self._waiting, []
+        for deliver in waiting:
+            self.forth(deliver)
+
+    def close(self) -> None:
+        self.open = False
+        self._waiting.clear()
+        if self.at is None and self in self.to.inward:
+            self.to.inward.remove(self)
+
+    def forth(self, deliver: Callable[[Life, bytes], None]) -> None:
+        if self.at is None:
+            self._waiting.append(deliver)
+        else:
+            self._put(self._forth, self._arrive_there, deliver, self.at)
+
+    def back(self, deliver: Callable[[Life], None]) -> None:
+        self._put(self._back, self._arrive_home, deliver, self.home)
+
+    def _put(self, pipe: Pipe, arrive: Callable[..., None], deliver: Callable[..., None], target: Life) -> None:
+        if self._fabric.happens(self._fabric.loss):
+            return
+        for _ in range(2 if self._fabric.happens(self._fabric.duplication) else 1):
+            pipe.put(lambda: arrive(deliver, target))
+
+    def _arrive_there(self, deliver: Callable[[Life, bytes], None], target: Life) -> None:
+        if self._held_up(lambda: self._arrive_there(deliver, target)):
+            return
+        if target.alive and (self.open or self._fabric.happens(0.5)):
+            deliver(target, self.id)
+
+    def _arrive_home(self, deliver: Callable[[Life], None], target: Life) -> None:
+        if self._held_up(lambda: self._arrive_home(deliver, target)):
+            return
+        if target.alive and self.open:
+            deliver(target)
+
+    def _held_up(self, again: Callable[[], None]) -> bool:
+        heard = self._fabric.cut_until(self.home.name, self.to.name)
+        if heard > self._fabric.now:
+            self._fabric.after(heard - self._fabric.now, again)
+            return True
+        return False
+
+
+# services
+
+
+@dataclass(eq=False)
+class Consumer:
+    """One channel of a service."""
+
+    service: "Service"
+    channel: Channel
+    id: bytes
+    inbox: Inbox
+    down: Pipe
+    joined: bool = False
+    arrived: deque[Message] = field(default_factory=deque)
+    working: bool = False
+    draining: bool = False
+
+
+class Letter(NamedTuple):
+    """A message before it has an id."""
+
+    kind: Kind
+    topic: str
+    body: str
+    server: str = ""
+    client: int = 0
+    subject: MessageId = NO_ID
+
+
+@dataclass
+class Stream:
+    origin: int
+    outbox: Outbox
+    following: int = 1
+    early: "deque[Letter]" = field(default_factory=deque)
+
+
+class Service:
+    """A process with the driver in it. `listens`: the channels it consumes while it listens."""
+
+    def __init__(self, fabric: Fabric, name: str, node: str, listens: tuple[Channel, ...] = (), credit: int = 3) -> None:
+        self.fabric = fabric
+        self.name = name
+        self.receiver = fabric.receivers[node]
+        self.client = fabric.random.getrandbits(63)
+        self.listens = listens
+        self.credit = credit
+        self.at: Life | None = None
+        self.from_receiver = Pipe(fabric)
+        self.consumers: list[Consumer] = []
+        self.streams = {kind: self._stream() for kind in (Kind.CALL, Kind.NOTIFY)}
+        self._common = Pipe(fabric)
+        self._outlet = Pipe(fabric)
+        self._outlet_at: Life | None = None
+        self._outlet_waiting: list[Callable[[Life], None]] = []
+        self._incarnation: int | None = None
+        self._heard = fabric.now
+        self._told_settled = False
+        self._turns: Counter[tuple[str, str]] = Counter()
+        self._calls: dict[MessageId, str] = {}
+        self._replies = Inbox(REMEMBER)
+        self._gathered: dict[bytes, list[AnswerEntry]] = {}
+        self._serial = 0
+        fabric.services[name] = self
+        fabric.after(fabric.random.uniform(0, PING_EVERY), self._look_after)
+        fabric.after(RETRY_EVERY, self._retry)
+
+    # what the application does
+
+    def send(self, kind: Kind, topic: str, body: str, server: str = "") -> None:
+        """A call, cast, fanout or notification named `body`."""
+        self._send(Letter(kind, topic, body, server))
+
+    def listen(self) -> None:
+        if self.consumers:
+            return
+        for channel in self.listens:
+            self._serial += 1
+            name = self.client.to_bytes(8, "big") + self._serial.to_bytes(4, "big")
+            self.consumers.append(Consumer(self, channel, name, Inbox(REMEMBER), Pipe(self.fabric)))
+        self._ask()
+
+    def stop(self, finish: bool) -> None:
+        """Stop to listen; `finish`: first work off what is here, as a server does; else leave it to others."""
+        for consumer in list(self.consumers):
+            if finish:
+                consumer.draining = True
+                self._control(lambda life, c=consumer: life.left(c, drain=True))
+            else:
+                consumer.arrived.clear()
+            self._leave_when_done(consumer)
+
+    @property
+    def pending(self) -> int:
+        """What this service would send again."""
+        return sum(len(stream.outbox) + len(stream.early) for stream in self.streams.values())
+
+    def _leave_when_done(self, consumer: Consumer) -> None:
+        if consumer not in self.consumers:
+            return
+        if consumer.arrived:
+            self.fabric.after(0.05, lambda: self._leave_when_done(consumer))
+            return
+        self._control(lambda life: life.left(consumer, drain=False))
+        self.consumers.remove(consumer)
+
+    # sending, as driver/sending.py does
+
+    def _stream(self) -> Stream:
+        return Stream(self.fabric.random.getrandbits(63), Outbox(self.fabric.bounds, self.fabric.jitter))
+
+    def _send(self, letter: Letter) -> None:
+        kind = letter.kind
+        stream = self.streams[Kind.NOTIFY if kind is Kind.NOTIFY else Kind.CALL]
+        in_turn = kind is Kind.REPLY or not stream.early
+        if self._incarnation is not None and in_turn and self._room(stream, kind):
+            self._post(stream, letter)
+        else:
+            stream.early.append(letter)
+
+    def _room(self, stream: Stream, kind: Kind) -> bool:
+        return kind is Kind.REPLY or not stream.outbox.full
+
+    def _post(self, stream: Stream, letter: Letter) -> None:
+        kind, topic, body, server, client, subject = letter
+        message_id = MessageId(stream.origin, stream.following)
+        stream.following += 1
+        exchange = EXCHANGE if topic else ""
+        turn = self._turns[exchange, topic] if not server else 0
+        self._turns[exchange, topic] += not server
+        header = Header(
+            kind,
+            Flag.NONE,
+            message_id,
+            stream.outbox.settled(message_id.sequence),
+            self.receiver.name,
+            self._incarnation or 0,
+            int(TTL * 1000),
+            turn,
+            client or self.client,
+            subject,
+            exchange,
+            topic,
+            server,
+            addressed_to=self._incarnation or 0,
+        )
+        if kind is Kind.CALL:
+            self._calls[message_id] = body
+        for action in stream.outbox.add(Message.new(header, body.encode(), self.fabric.now)):
+            self._transmit(action)
+
+    def _transmit(self, action: Transmit) -> None:
+        message = action.message
+        to = self._incarnation or 0
+        frame = message.stamped(self.fabric.now, by=to, to=to, resent=action.resent)
+        former = action.former_host
+
+        def deliver(life: Life) -> None:
+            now = life.fabric.now
+            read = Message.read(frame, message.body, now)
+            if wire.is_for(read.header.addressed_to, life.incarnation):
+                life.do(life.node.client_message(self.client, read, now, former))
+
+        self._out(deliver)
+
+    def _post_early(self) -> None:
+        for stream in self.streams.values():
+            while self._incarnation is not None and stream.early and self._room(stream, stream.early[0].kind):
+                self._post(stream, stream.early.popleft())
+
+    def _retry(self) -> None:
+        self.fabric.after(RETRY_EVERY, self._retry)
+        if any(stream.early or stream.outbox.refused for stream in self.streams.values()):
+            self._tick()
+
+    def _tick(self) -> None:
+        for stream in self.streams.values():
+            for action in stream.outbox.tick(self.fabric.now):
+                if isinstance(action, Transmit):
+                    self._transmit(action)
+        self._post_early()
+
+    def answered(self, frame: bytes) -> None:
+        for entry in wire.decode_answers(frame):
+            for stream in self.streams.values():
+                stream.outbox.answered(entry, self.fabric.now)
+        self._post_early()
+
+    def reply_arrived(self, frame: bytes, body: bytes) -> None:
+        header = Message.read(frame, body, self.fabric.now).header
+        self._answer(self.client.to_bytes(8, "big"), AnswerEntry(header.id, Answer.TAKEN))
+        if self._replies.arrive(header, self.fabric.now) is not Verdict.NEW:
+            return
+        self._replies.take(header.id, self.fabric.now)
+        call = self._calls.get(header.subject)
+        if call is not None:
+            self.fabric.log.replies[call] += 1
+            self.streams[Kind.CALL].outbox.give_up(header.subject)
+
+    # the connection, as driver/connection.py does
+
+    def _look_after(self) -> None:
+        self.fabric.after(PING_EVERY, self._look_after)
+        self._ping()
+        self._tick()
+        for inbox in (self._replies, *(consumer.inbox for consumer in self.consumers)):
+            inbox.tick(self.fabric.now)
+        if self._incarnation is not None and self.fabric.now - self._heard > SILENCE:
+            self._incarnation = None
+            self._outlet_at, self._outlet_waiting = None, []
+            for stream in self.streams.values():
+                stream.outbox.receiver_lost()
+
+    def _ping(self) -> None:
+        self._reconnect()
+        self._told_settled = self._incarnation is not None and all(consumer.joined for consumer in self.consumers)
+        settled = self._incarnation if self._told_settled else None
+        self._to_receiver(lambda life: life.pinged_by(self, settled))
+
+    def _reconnect(self) -> None:
+        life = self.receiver.life
+        if self.at is not life:
+            self.at = life
+        if self._outlet_at is not life and life is not None:
+            self._outlet_at = life
+            waiting, self._outlet_waiting = self._outlet_waiting, []
+            for deliver in waiting:
+                self._out(deliver)
+
+    def _to_receiver(self, deliver: Callable[[Life], None]) -> None:
+        """Over the connection for all the rest; lost when nobody is there."""
+        life = self.at
+        if life is not None:
+            self._common.put(lambda: deliver(life) if life.alive else None)
+
+    def _out(self, deliver: Callable[[Life], None]) -> None:
+        """Over the connection that only sends: without a receiver it waits for the next, which may not be the one it is for."""
+        life = self._outlet_at
+        if life is None or not life.alive:
+            self._outlet_waiting.append(deliver)
+        else:
+            self._outlet.put(lambda: deliver(life) if life.alive else None)
+
+    def ponged(self, life: Life) -> None:
+        self._heard = self.fabric.now
+        if life.incarnation == self._incarnation:
+            return
+        self._incarnation, self._told_settled = life.incarnation, False
+        for consumer in self.consumers:
+            consumer.joined = False
+        self._ask()
+        for stream in self.streams.values():
+            for action in stream.outbox.receiver(life.incarnation):
+                self._transmit(action)
+        self._post_early()
+
+    # consuming, as driver/consuming.py does
+
+    def _ask(self) -> None:
+        """LISTEN, answered by LISTENING, on which all consumers of the channel join that have not."""
+        if self._incarnation is not None:
+            for channel in [consumer.channel for consumer in self.consumers]:
+                self._to_receiver(lambda life, c=channel: self.from_receiver.put(lambda: self._listening(life, c)))
+
+    def _listening(self, life: Life, channel: Channel) -> None:
+        for consumer in [consumer for consumer in self.consumers if consumer.channel == channel and not consumer.joined]:
+            holding = consumer.inbox.holding
+            credit = max(0, self.credit - len(holding))
+            taken = wire.encode_answers([AnswerEntry(message_id, Answer.TAKEN) for message_id in consumer.inbox.taken])
+
+            def join(c: Consumer = consumer, n: int = credit, h: list[MessageId] = holding, t: bytes = taken) -> None:
+                if life.alive and c in self.consumers:
+                    life.joined(c, n, h, t)
+
+            self.fabric.after(self.fabric.random.uniform(0.0, 0.1), join)
+
+    def knows(self, consumer: Consumer, life: Life) -> None:
+        """JOINED."""
+        if life.incarnation == self._incarnation:
+            consumer.joined = True
+            if not self._told_settled and all(each.joined for each in self.consumers):
+                self._ping()
+
+    def given(self, consumer: Consumer, frame: bytes, body: bytes) -> None:
+        if consumer not in self.consumers:
+            return
+        message = Message.read(frame, body, self.fabric.now)
+        assert _meant_for(message.header, consumer.channel), f"{message.header} came through {consumer.channel}"
+        verdict = consumer.inbox.arrive(message.header, self.fabric.now)
+        if verdict is Verdict.TAKEN:
+            self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
+        if verdict is Verdict.NEW:
+            consumer.arrived.append(message)
+            self._work(consumer)
+
+    def _work(self, consumer: Consumer) -> None:
+        """One message at a time, in order, as an executor polls."""
+        if not consumer.working and consumer.arrived:
+            consumer.working = True
+            pause = self.fabric.random.choice(self.fabric.work)
+            self.fabric.after(pause, lambda: self._work_done(consumer))
+
+    def _work_done(self, consumer: Consumer) -> None:
+        consumer.working = False
+        if consumer.arrived:
+            self._run(consumer, consumer.arrived.popleft())
+            self._work(consumer)
+
+    def _run(self, consumer: Consumer, message: Message) -> None:
+        """Take it and execute it; or, now and then, give a notification back."""
+        body, header, log = message.body.decode(), message.header, self.fabric.log
+        if header.kind is Kind.NOTIFY and body not in log.requeued and self.fabric.happens(0.1) and not consumer.draining:
+            log.requeued.add(body)
+            consumer.inbox.give_back(message.id)
+            self._answer(consumer.id, AnswerEntry(message.id, Answer.REQUEUED))
+            return
+        consumer.inbox.take(message.id, self.fabric.now)
+        self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
+        log.ran[body].append(f"{self.name} {consumer.channel.role.value}")
+        log.order[self.name, consumer.channel].append(body)
+        if header.kind is Kind.CALL:
+            self._send(Letter(Kind.REPLY, "", f"reply to {body}", header.source, header.client, header.id))
+
+    def _answer(self, consumer: bytes, entry: AnswerEntry) -> None:
+        """Answers gather for a few milliseconds."""
+        if not self._gathered:
+            self.fabric.after(LAZY, self._flush_answers)
+        self._gathered.setdefault(consumer, []).append(entry)
+
+    def _flush_answers(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for consumer, entries in gathered.items():
+            self._out(lambda life, c=consumer, e=entries: life.do(life.node.consumer_answers(c, e, life.fabric.now)))
+
+    def _control(self, deliver: Callable[[Life], None]) -> None:
+        self._flush_answers()
+        self._out(deliver)
+
+
+def _meant_for(header: Header, channel: Channel) -> bool:
+    """As the driver checks."""
+    if channel[1:3] != (header.exchange, header.topic):
+        return False
+    if channel.role is Role.SERVER:
+        return header.server == channel.name
+    return (header.kind is Kind.FANOUT) == (channel.role is Role.FANOUT)

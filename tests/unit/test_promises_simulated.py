@@ -1,0 +1,376 @@
+"""The promises, checked on whole fabrics in virtual time: whatever fails and heals, in whatever order.
+
+Hypothesis makes the schedules, always the same ones. `HYPOTHESIS_PROFILE=thorough` tries thousands of new ones, and shrinks those
+that break a promise.
+"""
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from simulation import EXCHANGE, Fabric, Service
+
+from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.wire import Kind
+
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "report_multiple_bugs": False}
+QUICK = [Phase.explicit, Phase.generate]  # shrinking takes minutes: the thorough profile does it
+settings.register_profile("default", max_examples=100, derandomize=True, phases=QUICK, **COMMON)
+settings.register_profile("thorough", max_examples=5000, print_blob=True, **COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+ROOMY = Bounds(10_000, 1 << 30)
+TIGHT = Bounds(4, 1 << 30)
+NODES = ("a", "b", "c")
+TOPIC, NOTES, POOL = "compute", "notes.info", "audit"
+TOPICS = {TOPIC: NODES, NOTES: ("c",)}
+CREDIT = 3
+
+
+def _server(name: str) -> tuple[Channel, ...]:
+    """What an RPC server listens to."""
+    return (
+        Channel.of_topic(EXCHANGE, TOPIC),
+        Channel.of_fanout(EXCHANGE, TOPIC),
+        Channel.of_server(EXCHANGE, TOPIC, name),
+    )
+
+
+SERVERS = {"a": "a", "b": "b", "b@lvm": "b", "c": "c"}
+"""Server name -> its node. b@lvm is not named like its node: it must be found."""
+
+CLIENTS = {"client on a": "a", "client on b": "b"}
+
+
+def build(seed: int, bounds: Bounds) -> Fabric:
+    """Three nodes, four RPC servers, a listener and a pool for notifications, and two services that only send; all running."""
+    fabric = Fabric(seed, bounds, TOPICS, NODES)
+    for receiver in fabric.receivers.values():
+        receiver.start()
+    for name, node in SERVERS.items():
+        Service(fabric, name, node, _server(name), CREDIT).listen()
+    Service(fabric, "notes", "c", (Channel.of_topic(EXCHANGE, NOTES),), CREDIT).listen()
+    Service(fabric, "audit", "c", (Channel.of_pool(EXCHANGE, NOTES, POOL),), CREDIT).listen()
+    for name, node in CLIENTS.items():
+        Service(fabric, name, node)
+    assert fabric.run(10, lambda: all(c.joined for s in fabric.services.values() for c in s.consumers))
+    return fabric
+
+
+# schedules
+
+
+@dataclass(frozen=True)
+class SendMany:
+    """`server`: None is the bare topic."""
+
+    sender: str
+    kind: Kind
+    server: str | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Kill:
+    node: str
+    down_for: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    one: str
+    other: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Unreliable:
+    """Links lose and repeat frames from now on."""
+
+    loss: float
+    duplication: float
+
+
+@dataclass(frozen=True)
+class StopServer:
+    server: str
+    finish: bool
+    away_for: float
+
+
+@dataclass(frozen=True)
+class Wait:
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a consumer does between getting a message and taking it lasts so long from now on."""
+
+    seconds: tuple[float, ...]
+
+
+Event = SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
+
+sender = st.sampled_from([*CLIENTS, "a", "b@lvm"])
+rpc = st.builds(
+    SendMany,
+    sender,
+    st.sampled_from([Kind.CAST, Kind.CALL]),
+    st.sampled_from([None, *SERVERS]),
+    st.integers(1, 12),
+)
+to_all = st.builds(SendMany, sender, st.sampled_from([Kind.FANOUT, Kind.NOTIFY]), st.none(), st.integers(1, 12))
+moment = st.sampled_from([0.0, 0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 2.5, 4.0, 7.0])
+wait = st.builds(Wait, moment)
+kill = st.builds(Kill, st.sampled_from(NODES), moment)
+cut = st.builds(lambda pair, s: Cut(*pair, s), st.sampled_from([("a", "b"), ("b", "c"), ("a", "c")]), moment)
+unreliable = st.builds(Unreliable, st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from([0.0, 0.3]))
+stop = st.builds(StopServer, st.sampled_from(list(SERVERS)), st.booleans(), moment)
+
+work = st.builds(Work, st.sampled_from([(0.0,), (0.0, 0.001, 0.01, 0.3), (0.0, 0.01, 2.0), (1.5, 4.0)]))
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def schedules(*events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
+    """Lists of events, long ones as likely as short ones; something is always under way."""
+    event = st.one_of(wait, rpc, to_all, *events, *events)
+    return st.integers(1, 40).flatmap(lambda length: st.lists(event, min_size=length, max_size=length))
+
+
+class Run:
+    """One schedule on one fabric."""
+
+    def __init__(self, seed: int, bounds: Bounds = ROOMY) -> None:
+        self.fabric = build(seed, bounds)
+        self.sent: dict[str, SendMany] = {}
+        self.stopped: set[str] = set()
+        self.stopped_at: dict[str, set[str]] = {}
+
+    def play(self, schedule: list[Event]) -> None:
+        """Let it all happen, mend everything, and wait until nothing is on its way any more."""
+        for event in schedule:
+            self._happen(event)
+        self.mend()
+        self.finish()
+
+    def mend(self) -> None:
+        fabric = self.fabric
+        fabric.loss = fabric.duplication = 0.0
+        fabric.work = (0.0, 0.01)
+        fabric.cuts.clear()
+        for receiver in fabric.receivers.values():
+            receiver.start()
+        for name in SERVERS:
+            self._listen(name)
+
+    def finish(self) -> None:
+        done = self.fabric.run(200, self._quiet)
+        assert done, f"still on its way: {self._rest()}"
+        self.fabric.run(10)
+
+    def send(self, event: SendMany) -> None:
+        for _ in range(event.count):
+            body = f"{event.kind.name.lower()} {len(self.sent) + 1} of {event.sender}"
+            self.sent[body] = event
+            self.stopped_at[body] = set(self.stopped)
+            topic = NOTES if event.kind is Kind.NOTIFY else TOPIC
+            self.fabric.services[event.sender].send(event.kind, topic, body, event.server or "")
+
+    # private
+
+    def _happen(self, event: Event) -> None:
+        fabric = self.fabric
+        match event:
+            case SendMany():
+                self.send(event)
+            case Wait():
+                fabric.run(event.seconds)
+            case Work():
+                fabric.work = event.seconds
+            case Kill():
+                receiver = fabric.receivers[event.node]
+                receiver.kill()
+                fabric.after(event.down_for, receiver.start)
+            case Cut():
+                fabric.cuts[frozenset((event.one, event.other))] = fabric.now + event.seconds
+            case Unreliable():
+                fabric.loss, fabric.duplication = event.loss, event.duplication
+            case StopServer():
+                self.stopped.add(event.server)
+                for stopped in self.stopped_at.values():
+                    stopped.add(event.server)
+                fabric.services[event.server].stop(event.finish)
+                fabric.after(event.away_for, lambda: self._listen(event.server))
+
+    def _listen(self, name: str) -> None:
+        """Listen again; once what it still does is done."""
+        service = self.fabric.services[name]
+        if any(consumer.draining for consumer in service.consumers):
+            self.fabric.after(0.1, lambda: self._listen(name))
+        else:
+            service.listen()
+
+    def _quiet(self) -> bool:
+        return not self._rest()
+
+    def _rest(self) -> dict[str, object]:
+        fabric = self.fabric
+        rest: dict[str, object] = {name: service.pending for name, service in fabric.services.items() if service.pending}
+        for name, receiver in fabric.receivers.items():
+            life = receiver.life
+            assert life is not None
+            if life.node.outgoing.pending or life.node.incoming.in_hand or life.node.outgoing.pending_bytes:
+                rest[f"receiver {name}"] = (
+                    life.node.outgoing.pending,
+                    life.node.incoming.in_hand,
+                    life.node.outgoing.pending_bytes,
+                )
+        for name, service in fabric.services.items():
+            if not all(consumer.joined for consumer in service.consumers):
+                rest[f"joins of {name}"] = True
+        return rest
+
+    # what must be true
+
+    def check_delivered(self) -> None:
+        """Each cast, call and notification was executed once, each fanout once by every listener that never stopped."""
+        log = self.fabric.log
+        for body, event in self.sent.items():
+            ran = Counter(log.ran[body])
+            if event.kind is Kind.FANOUT:
+                everybody = {f"{name} fanout" for name in SERVERS}
+                always = {f"{name} fanout" for name in SERVERS if name not in self.stopped_at[body]}
+                assert max(ran.values(), default=1) == 1, f"{body} came twice: {ran}"
+                assert always <= set(ran) <= everybody, f"{body} was missed: only {ran}"
+            elif event.kind is Kind.NOTIFY:
+                assert ran == {"notes topic": 1, "audit pool": 1}, f"{body}: {ran}"
+            else:
+                assert sum(ran.values()) == 1, f"{body} ran {sum(ran.values())} times: {ran}"
+                if event.server:
+                    assert set(ran) == {f"{event.server} server"}, f"{body} to {event.server}: {ran}"
+            if event.kind is Kind.CALL:
+                assert log.replies[body] == 1, f"{body} has {log.replies[body]} replies"
+
+    def check_still_works(self) -> None:
+        """No consumer has lost credit: each still takes more messages than it may hold."""
+        for name in SERVERS:
+            self.send(SendMany("client on a", Kind.CAST, name, 2 * CREDIT + 1))
+        self.send(SendMany("client on b", Kind.CALL, None, 3 * len(NODES)))
+        self.send(SendMany("client on b", Kind.FANOUT, None, 2 * CREDIT + 1))
+        self.send(SendMany("client on a", Kind.NOTIFY, None, 2 * CREDIT + 1))
+        self.finish()
+        self.check_delivered()
+        self.check_nothing_is_left()
+
+    def check_nothing_is_left(self) -> None:
+        """Once the senders say that all is settled, nobody remembers more than the last few messages."""
+        fabric = self.fabric
+        for receiver in fabric.receivers.values():
+            assert receiver.life is not None
+            for channel, queue in receiver.life.node.incoming.channels.items():
+                assert queue.depth == 0, f"{queue.depth} left in {channel} at {receiver.name}"
+        most = 10 * (2 * CREDIT + 1)
+        for service in fabric.services.values():
+            for consumer in service.consumers:
+                assert consumer.inbox.holding == []
+                assert len(consumer.inbox.taken) <= most
+
+    def check_order(self) -> None:
+        """Each consumer saw what one sender sent to it in the order of sending."""
+        place = {body: number for number, body in enumerate(self.sent)}
+        for (service, channel), bodies in self.fabric.log.order.items():
+            for one in self.fabric.services:
+                numbers = [place[body] for body in bodies if body.endswith(f" of {one}") and body not in self.fabric.log.requeued]
+                assert numbers == sorted(numbers), f"{service} {channel} from {one}: {numbers}"
+
+
+def _promises_hold(schedule: list[Event], seed: int, bounds: Bounds = ROOMY) -> None:
+    run = Run(seed, bounds)
+    run.play(schedule)
+    run.check_delivered()
+    run.check_still_works()
+
+
+@given(schedules(work), seeds)
+def test_while_nothing_fails_everything_is_delivered_once_and_in_order(schedule: list[Event], seed: int) -> None:
+    run = Run(seed)
+    run.play(schedule)
+    run.check_delivered()
+    run.check_order()
+    run.check_still_works()
+
+
+@given(schedules(work), seeds)
+def test_full_queues_only_slow_senders_down(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed, TIGHT)
+
+
+@given(schedules(kill, work), seeds)
+def test_receivers_killed_at_any_moment_lose_nothing_and_duplicate_nothing(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
+@given(schedules(cut, unreliable, work), seeds)
+def test_a_bad_network_loses_nothing_and_duplicates_nothing(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
+@given(schedules(stop, cut, unreliable, work), seeds)
+def test_servers_that_stop_and_start_leave_their_messages_to_others(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
+@given(schedules(kill, cut, unreliable, work), seeds, st.sampled_from([ROOMY, TIGHT]))
+def test_whatever_fails_together_loses_nothing_and_duplicates_nothing(schedule: list[Event], seed: int, bounds: Bounds) -> None:
+    _promises_hold(schedule, seed, bounds)
+
+
+# schedules that once broke a promise, with other latencies each time
+
+SOME = range(60)
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_a_receiver_killed_twice_in_a_row_still_waits_for_the_services_of_the_first(seed: int) -> None:
+    """The second one lived too shortly for all services to find it, but must not write down that they are gone."""
+    _promises_hold([Kill("a", 0.05), SendMany("client on a", Kind.FANOUT, None, 3), Wait(0.3), Kill("a", 0.0)], seed)
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_an_answer_that_overtakes_its_consumers_join_costs_no_credit(seed: int) -> None:
+    """The consumer says that it holds a message, takes it, and the answer comes first, over the other connection."""
+    _promises_hold([Work((0.3, 0.7)), SendMany("client on a", Kind.CAST, "b", 12), Wait(1.0), Kill("b", 0.0)], seed)
+
+
+@pytest.mark.parametrize("seed", SOME)
+def test_a_notification_given_back_while_its_consumer_joins_comes_again(seed: int) -> None:
+    """The same with REQUEUED: the receiver must not wait for the word of a consumer that has given it already."""
+    _promises_hold([Work((0.3, 0.7)), SendMany("client on a", Kind.NOTIFY, None, 12), Wait(1.0), Kill("c", 0.0)], seed)
+
+
+# the simulation itself
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    def play() -> dict[str, list[str]]:
+        run = Run(7)
+        run.play([SendMany("a", Kind.CAST, None, 30), Kill("b", 1.0), Cut("a", "c", 2.5), SendMany("b@lvm", Kind.CALL, None, 20)])
+        return dict(run.fabric.log.ran)
+
+    assert play() == play()
+
+
+def test_a_message_that_is_lost_or_runs_twice_is_noticed() -> None:
+    run = Run(1)
+    run.play([SendMany("a", Kind.CAST, None, 1)])
+    [body] = run.sent
+    for ran in ([], ["a topic", "b topic"]):
+        run.fabric.log.ran[body] = ran
+        with pytest.raises(AssertionError, match="times"):
+            run.check_delivered()
