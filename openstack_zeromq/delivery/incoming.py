@@ -11,7 +11,7 @@ predecessor handed out, nor who listens: until every service that was here has s
 
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -67,10 +67,12 @@ class _Arrived:
 
 @dataclass(slots=True)
 class _Before:
-    """Lanes that took a message before it arrived here (from a receiver that is no more); remembered `until` then."""
+    """What consumers said of a message before it arrived here: lanes that took it (from a receiver that is no more), and
+    consumers that gave it back. Remembered `until` then."""
 
     until: float
     lanes: set[Lane] = field(default_factory=set)
+    given_back: set[ConsumerId] = field(default_factory=set)
 
 
 class Incoming:
@@ -140,7 +142,7 @@ class Incoming:
         return actions
 
     def join(
-        self, channel: Channel, consumer: ConsumerId, credit: int, holding: Iterable[MessageId], now: float
+        self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
     ) -> list[IncomingAction]:
         """A consumer starts on `channel`; it still works on `holding`, which other consumers must not get, and can hold
         `credit` messages more."""
@@ -149,11 +151,12 @@ class Incoming:
         if queue is None:
             queue = Copies(self._bounds) if channel.role is Role.FANOUT else SharedQueue(self._bounds)
             self._channels[channel] = queue
-        held = [message_id for message_id in holding if message_id not in self._seen]
+        lane = self._lane(consumer, channel)
+        held = [message_id for message_id in holding if not self._answered_already(message_id, consumer, lane)]
         for message_id in held:
             if message_id not in self._arrived:
                 self._claims.setdefault(message_id, set()).add(consumer)
-        return self._hand(self._queue(self._lane(consumer, channel)).join(consumer, credit, held), now)
+        return self._hand(self._queue(lane).join(consumer, credit + len(holding) - len(held), held), now)
 
     def leave(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
         """A consumer stops or died: what it held goes to another one, or back to where it came from."""
@@ -184,7 +187,7 @@ class Incoming:
         self._unclaim(entry.id, consumer)
         channel = self._joined.get(consumer)
         if channel is None:
-            return self._took(entry, consumer, now)
+            return self._took(entry, consumer, consumer, now)
         lane = self._lane(consumer, channel)
         queue = self._queue(lane)
         message, hands = queue.release(consumer, entry.id)
@@ -193,7 +196,7 @@ class Incoming:
             return self._hand([*hands, *(queue.put_back([message]) if message else [])], now)
         if message is None:
             self._withdraw(queue, entry.id)
-        return [*self._took(entry, lane, now), *self._hand(hands, now)]
+        return [*self._took(entry, lane, consumer, now), *self._hand(hands, now)]
 
     def reply_failed(self, message_id: MessageId, client: int, now: float) -> list[IncomingAction]:
         """The service that a reply is for was not connected any more."""
@@ -326,14 +329,18 @@ class Incoming:
 
     # private: from a lane to the answer
 
-    def _took(self, entry: AnswerEntry, lane: Lane, now: float) -> list[IncomingAction]:
+    def _took(self, entry: AnswerEntry, lane: Lane, consumer: ConsumerId, now: float) -> list[IncomingAction]:
         """A lane is done with a message, whichever receiver had handed it out."""
         message_id = entry.id
         if message_id in self._arrived:
             return self._close(message_id, lane, Answer.TAKEN, now)
-        if message_id in self._seen or entry.answer is Answer.REQUEUED:
+        if message_id in self._seen:
             return []
-        self._before.setdefault(message_id, _Before(now + self._remember)).lanes.add(lane)
+        before = self._before.setdefault(message_id, _Before(now + self._remember))
+        if entry.answer is Answer.REQUEUED:
+            before.given_back.add(consumer)
+            return []
+        before.lanes.add(lane)
         if message_id in self._kept_back and self._kept_back[message_id][1].header.kind not in (Kind.FANOUT, Kind.NOTIFY):
             return self._deliver(*self._unkeep(message_id), now)
         return []
@@ -376,6 +383,10 @@ class Incoming:
 
     # private: what is known from before the start
 
+    def awaited(self, now: float) -> Collection[int]:
+        """Services of a former receiver that have yet to come back."""
+        return (self._expected or ()) if self._in_grace(now) else ()
+
     def _in_grace(self, now: float) -> bool:
         return now < self._grace_until and (self._expected is None or bool(self._expected))
 
@@ -401,6 +412,15 @@ class Incoming:
         kept = self._kept_back.pop(message_id)
         self._kept_bytes -= len(kept[1].body)
         return kept
+
+    def _answered_already(self, message_id: MessageId, consumer: ConsumerId, lane: Lane) -> bool:
+        """Its answers take another way than its JOIN, and may be faster: then it does not hold the message any more."""
+        before = self._before.get(message_id)
+        if before is None:
+            return message_id in self._seen
+        if consumer in before.lanes:
+            before.lanes.add(lane)
+        return consumer in before.lanes or consumer in before.given_back
 
     def _unclaim(self, message_id: MessageId, consumer: ConsumerId) -> None:
         holders = self._claims.get(message_id)

@@ -58,7 +58,9 @@ class Node:
         """A service sends; see `Outgoing.accept`."""
         return self._settle(self.outgoing.accept(client, message, now, former_host), now)
 
-    def join(self, channel: Channel, consumer: ConsumerId, credit: int, holding: Iterable[MessageId], now: float) -> list[Action]:
+    def join(
+        self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
+    ) -> list[Action]:
         """A consumer starts on a channel; see `Incoming.join`."""
         return self._settle(self.incoming.join(channel, consumer, credit, holding, now), now)
 

@@ -220,7 +220,7 @@ class Life:
     def _tick(self) -> None:
         if self.alive:
             self.do(self.node.tick(self.fabric.now))
-            self.receiver.known = set(self.node.clients)
+            self.receiver.known = {*self.node.clients, *self.node.incoming.awaited(self.fabric.now)}
             self.fabric.after(TICK, self._tick)
 
     # to services
