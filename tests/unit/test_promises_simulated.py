@@ -354,6 +354,18 @@ def test_a_notification_given_back_while_its_consumer_joins_comes_again(seed: in
     _promises_hold([Work((0.3, 0.7)), SendMany("client on a", Kind.NOTIFY, None, 12), Wait(1.0), Kill("c", 0.0)], seed)
 
 
+@pytest.mark.parametrize("seed", SOME[:20])
+def test_what_a_slow_server_holds_is_not_given_to_its_neighbour_when_their_receiver_restarts(seed: int) -> None:
+    _promises_hold([Work((1.5, 4.0)), SendMany("client on b", Kind.CALL, None, 12), Wait(0.05), Kill("b", 0.0)], seed)
+
+
+@pytest.mark.parametrize("seed", SOME[:20])
+def test_a_sender_whose_receiver_restarts_goes_on_with_the_host_that_has_its_message(seed: int) -> None:
+    """Nobody listened on b then, so c got all; now b listens again, and would be next."""
+    away = [StopServer("b", finish=True, away_for=1.0), StopServer("b@lvm", finish=True, away_for=1.0), Wait(0.05)]
+    _promises_hold([*away, Work((1.5, 4.0)), SendMany("client on a", Kind.CAST, None, 9), Wait(0.3), Kill("a", 1.0)], seed)
+
+
 # the simulation itself
 
 
