@@ -91,7 +91,7 @@ _NODE = [
         "zmq_consumer_credit",
         default=64,
         min=1,
-        max=65_536,
+        max=1024,
         help="Most messages that one listener holds without having started on them.",
     ),
 ]

@@ -1,0 +1,58 @@
+"""A receiver that cannot run says so in one line with the remedy, and ends with status 1."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fabric import RECEIVER, Fabric
+
+
+def _start(fabric: Fabric, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    file = fabric.config_file("n1", **options)
+    command = [RECEIVER, "--config-file", str(file), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL, check=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rpc_zmq_port": 70000}, "rpc_zmq_port"),
+        ({"rpc_zmq_matchmaker": "oracle"}, "rpc_zmq_matchmaker"),
+        ({"zmq_security": "curve"}, "set zmq_security = none"),
+        ({"rpc_zmq_ipc_dir": "/dev/null"}, "is not a directory"),
+        ({"rpc_zmq_ipc_dir": "/proc/nowhere"}, "rpc_zmq_ipc_dir"),
+        ({"rpc_zmq_bind_address": "192.0.2.1"}, "rpc_zmq_bind_address"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(make_fabric: Callable[..., Fabric], options: dict[str, Any], words: str) -> None:
+    ended = _start(make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False), **options)
+    line = ended.stderr.strip().splitlines()[-1]
+    assert (ended.returncode, "Traceback" in ended.stderr) == (1, False)
+    assert words in line
+
+
+def test_a_port_in_use_and_a_directory_in_use_are_named(make_fabric: Callable[..., Fabric], tmp_path: Path) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]})
+    assert "another receiver serves this directory" in _start(fabric).stderr
+    ended = _start(fabric, rpc_zmq_ipc_dir=fabric.directory / "other")
+    assert (ended.returncode, "rpc_zmq_port" in ended.stderr) == (1, True)
+    assert fabric.status("n1")
+
+
+@pytest.mark.parametrize("ring", ["", '{"compute": [', "[]", '{"compute": []}'])
+def test_a_broken_ring_is_refused_at_the_start_and_by_check(make_fabric: Callable[..., Fabric], ring: str) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    (fabric.directory / "ring.json").write_text(ring)
+    for arguments in ((), ("--check",)):
+        ended = _start(fabric, *arguments)
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert "ringfile" in ended.stderr
+
+
+def test_check_accepts_a_good_configuration_and_binds_nothing(make_fabric: Callable[..., Fabric]) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    assert _start(fabric, "--check").returncode == 0
+    assert not fabric.ipc_dir("n1").exists()
+    assert "did you mean rpc_zmq_port" in _start(fabric, "--check", rpc_zmq_prot=1).stderr
