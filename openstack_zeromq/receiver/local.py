@@ -58,11 +58,6 @@ class Local:
                 f"cannot make a socket in {settings.ipc_dir}: {exc.strerror}; see [{GROUP}] rpc_zmq_ipc_dir"
             ) from None
 
-    @property
-    def bound(self) -> list[Channel]:
-        """Channels that have a socket now."""
-        return sorted(self._bound, key=str)
-
     # from services
 
     def from_clients(self, limit: int, now: float) -> Iterator[list[Action]]:
