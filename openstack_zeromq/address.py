@@ -8,7 +8,7 @@ name anything unsafe is percent-escaped, and a path never exceeds what a unix so
 
 import hashlib
 from base64 import urlsafe_b64encode
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
@@ -28,7 +28,7 @@ ADMIN_SOCKET = "receiver.admin"
 _DIGEST_CHARS = 22
 
 
-class Role(Enum):
+class Role(StrEnum):
     """What kind of consumer a channel has; the value opens the name of its socket file."""
 
     TOPIC = "topic"

@@ -94,6 +94,12 @@ _NODE = [
         max=1024,
         help="Most messages that one listener holds without having started on them.",
     ),
+    cfg.FloatOpt(
+        "zmq_link_idle",
+        default=600.0,
+        min=1.0,
+        help="Seconds without a message after which the link to another node is closed; it opens again when it is needed.",
+    ),
 ]
 
 _RING = [
@@ -132,6 +138,7 @@ class Settings:
     max_message_size: int
     message_ttl: float
     consumer_credit: int
+    link_idle: float
     ringfile: str
 
 
@@ -154,6 +161,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             max_message_size=node.zmq_max_message_size,
             message_ttl=node.zmq_message_ttl,
             consumer_credit=node.zmq_consumer_credit,
+            link_idle=node.zmq_link_idle,
             ringfile=ring.ringfile,
         )
     except (cfg.Error, ValueError) as exc:

@@ -7,13 +7,14 @@ Queues inside libzmq are unlimited on the sending side: the bounds are in `deliv
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import zmq
 
 ZAP_DOMAIN = b"openstack-zeromq"
 _ADDRESS = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+_POLLIN = int(zmq.POLLIN)
 _LAST = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _HEARTBEAT_MS = 1000
@@ -97,13 +98,30 @@ def send(socket: ZmqSocket, frames: Sequence[bytes]) -> bool:
     return True
 
 
+def readable(socket: ZmqSocket) -> bool:
+    """Is there something to read now? Cheaper to ask than to be told by an exception."""
+    return bool(int(socket.get(zmq.EVENTS)) & _POLLIN)
+
+
 def drain(socket: ZmqSocket, limit: int) -> Iterator[list[bytes]]:
     """The messages that are there now, at most `limit`, so that one busy socket does not starve the others."""
     for _ in range(limit):
-        try:
-            yield socket.recv_multipart(zmq.DONTWAIT)
-        except zmq.Again:
+        if not readable(socket):
             return
+        yield socket.recv_multipart()
+
+
+def receive(socket: ZmqSocket, known: Container[bytes]) -> tuple[bytes, list[bytes], str]:
+    """The next message of a ROUTER: who sent it, its frames, and, unless the sender is `known`, its address.
+
+    An address is an IP address, or, at a unix socket, `localhost:uid:gid:pid`, as the kernel has it.
+    """
+    name = socket.recv()
+    if name in known:
+        return name, socket.recv_multipart(), ""
+    first = socket.recv(copy=False)
+    more = socket.recv_multipart() if first.more else []
+    return name, [first.bytes, *more], str(first.get("Peer-Address"))
 
 
 class Dialer:

@@ -7,10 +7,13 @@ version understand each other (what a newer minor appends to a header is ignored
   header is what is left to live, in milliseconds: clocks of two nodes are never compared.
 * **Answers** carry any number of (message id, answer, reason) in one frame.
 * **Control** frames (ping, listen, join ...) are rare and carry a small JSON object.
+* A **bundle** is one frame that holds any number of the above, each with all its frames: what goes the same way at the same
+  time travels together, for a frame costs more than the bytes in it.
 """
 
 import json
 import struct
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -22,6 +25,8 @@ MAJOR = 1
 MINOR = 0
 MAX_HEADER = 256
 MAX_CONTROL = 64 * 1024
+LARGE = 16 * 1024
+"""A body of more bytes is not copied into a bundle."""
 
 
 class Kind(IntEnum):
@@ -40,19 +45,23 @@ class Kind(IntEnum):
     JOIN = 21
     LEAVE = 22
     JOINED = 23
+    BUNDLE = 24
+    REPORT = 25
+    LEFT = 26
 
 
 class Flag:
     """Bits of a header's flags; plain numbers, for they are asked for each message.
 
     RESENT: a receiver may have seen it before. MANDATORY: say at once when nobody listens. PROGRESS: a reply that only shows
-    that the call is still worked on. Bits that a newer minor version adds are passed on untouched.
+    that the call is still worked on. FAILED: a reply without a body, from a receiver: the server died before it replied.
     """
 
     NONE: Final = 0
     RESENT: Final = 1
     MANDATORY: Final = 2
     PROGRESS: Final = 4
+    FAILED: Final = 8
 
 
 class Answer(IntEnum):
@@ -118,12 +127,20 @@ NO_ID = MessageId(0, 0)
 MESSAGE_KINDS = frozenset(kind for kind in Kind if kind < 16)
 
 _PREFIX = struct.Struct("!2sBBBB")
-_FIXED = struct.Struct("!2sBBBBQQIQIIIQQQ4B")
+_FIXED = struct.Struct("!2sBBBBQQIQIIIQQQ")
 _ENTRY = struct.Struct("!QQBB")
 _STAMP = struct.Struct("!QII")
+_ID = struct.Struct("!QQ")
+_ITEM = struct.Struct("!BI")
+_LENGTH = struct.Struct("!I")
 _STAMP_AT = 26
-_NAMES_AT = _FIXED.size
+_LENGTHS_AT = _FIXED.size
+_NAMES_AT = _LENGTHS_AT + 4
+_MINOR_AT = 3
+_KIND_AT = 4
 _FLAGS_AT = 5
+_OURS = MAGIC + bytes([MAJOR])
+_BUNDLE = bytes([Kind.BUNDLE])
 _KINDS = {int(kind): kind for kind in Kind}
 _ANSWERS = {int(answer): answer for answer in Answer}
 _U32 = 0xFFFFFFFF
@@ -132,12 +149,21 @@ _ROUND_SHIFT = 4
 
 
 @lru_cache(maxsize=16_384)
-def _text(data: bytes) -> str:
-    """The few names of a fabric come again and again."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        raise MalformedError("text") from None
+def _names(tail: bytes) -> tuple[str, str, str, str, int]:
+    """The four names at the end of a header, and how many bytes follow them. The few of a fabric come again and again."""
+    if len(tail) < 4:
+        raise MalformedError("truncated")
+    names, at = [], 4
+    for length in tail[:4]:
+        try:
+            names.append(tail[at : at + length].decode())
+        except UnicodeDecodeError:
+            raise MalformedError("text") from None
+        at += length
+    if at > len(tail):
+        raise MalformedError("truncated")
+    source, exchange, topic, server = names
+    return source, exchange, topic, server, len(tail) - at
 
 
 def encode(header: Header) -> bytes:
@@ -157,9 +183,8 @@ def encode(header: Header) -> bytes:
         header.turn & _U32,
         header.client,
         *header.subject,
-        *map(len, names),
     )
-    return fixed + b"".join(names)
+    return fixed + bytes(map(len, names)) + b"".join(names)
 
 
 def decode(frame: bytes) -> Header:
@@ -175,32 +200,26 @@ def decode(frame: bytes) -> Header:
         raise MalformedError("oversized")
     if size < _NAMES_AT:
         raise MalformedError("truncated")
-    fields = _FIXED.unpack_from(frame)
-    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, addressed_to, ttl, turn, client, to, number, *lengths = (
-        fields
+    _, _, minor, _, flags, origin, sequence, unsettled, incarnation, addressed_to, ttl, turn, client, to, number = (
+        _FIXED.unpack_from(frame)
     )
-    exchange_at = _NAMES_AT + lengths[0]
-    topic_at = exchange_at + lengths[1]
-    server_at = topic_at + lengths[2]
-    end = server_at + lengths[3]
-    if end > size:
-        raise MalformedError("truncated")
-    if end < size and minor <= MINOR:
+    source, exchange, topic, server, more = _names(frame[_LENGTHS_AT:])
+    if more and minor <= MINOR:
         raise MalformedError("oversized")
     return Header(
         kind,
         flags & _FLAG_BITS,
         MessageId(origin, sequence),
         sequence - unsettled,
-        _text(frame[_NAMES_AT:exchange_at]),
+        source,
         incarnation,
         ttl,
         turn,
         client,
         MessageId(to, number) if number else NO_ID,
-        _text(frame[exchange_at:topic_at]),
-        _text(frame[topic_at:server_at]),
-        _text(frame[server_at:end]),
+        exchange,
+        topic,
+        server,
         flags >> _ROUND_SHIFT,
         addressed_to,
     )
@@ -298,3 +317,71 @@ def decode_control(frame: bytes) -> dict[str, object]:
     if not isinstance(facts, dict):
         raise MalformedError("control")
     return facts
+
+
+def encode_ids(ids: Iterable[MessageId]) -> bytes:
+    """16 bytes for each."""
+    return b"".join([_ID.pack(*message_id) for message_id in ids])
+
+
+def decode_ids(frame: bytes) -> list[MessageId]:
+    """:raises MalformedError: truncated."""
+    if len(frame) % _ID.size:
+        raise MalformedError("truncated")
+    return [MessageId(*pair) for pair in _ID.iter_unpack(frame)]
+
+
+def bundle(items: Iterable[Sequence[bytes]]) -> bytes:
+    """One frame with all of `items`; an item is the frames of one message, of answers, or of something of control."""
+    parts = [_PREFIX.pack(MAGIC, MAJOR, MINOR, Kind.BUNDLE, 0)]
+    for frames in items:
+        parts.append(_ITEM.pack(len(frames), len(frames[0])))
+        parts.extend([_LENGTH.pack(len(frame)) for frame in frames[1:]])
+        parts.extend(frames)
+    return b"".join(parts)
+
+
+def together(items: Sequence[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+    """How `items` travel, in their order: large ones by themselves, the others in bundles."""
+    small: list[Sequence[bytes]] = []
+    for frames in items:
+        if len(frames) > 1 and len(frames[1]) > LARGE:
+            if small:
+                yield (bundle(small),)
+                small = []
+            yield frames
+        else:
+            small.append(frames)
+    if small:
+        yield small[0] if len(small) == 1 and len(small[0]) == 1 else (bundle(small),)
+
+
+def unbundle(frames: list[bytes]) -> Iterator[list[bytes]]:
+    """The items in what came as `frames`: those of a bundle, or the one that came by itself.
+
+    :raises MalformedError: a bundle that is truncated, or in which there is nothing, or another bundle.
+    """
+    first = frames[0]
+    if len(frames) > 1 or first[:_MINOR_AT] != _OURS or first[_KIND_AT:_FLAGS_AT] != _BUNDLE:
+        yield frames
+        return
+    at, end = _PREFIX.size, len(first)
+    if at >= end:
+        raise MalformedError("empty")
+    while at < end:
+        try:
+            count, length = _ITEM.unpack_from(first, at)
+            at += _ITEM.size
+            lengths = [length]
+            for _ in range(count - 1):
+                lengths += _LENGTH.unpack_from(first, at)
+                at += _LENGTH.size
+        except struct.error:
+            raise MalformedError("truncated") from None
+        item = []
+        for length in lengths:
+            item.append(first[at : at + length])
+            at += length
+        if at > end:
+            raise MalformedError("truncated")
+        yield item

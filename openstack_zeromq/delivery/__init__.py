@@ -11,5 +11,6 @@ In the order a message meets them:
     incoming   in the consumer's receiver: queues, credit, one consumer or a copy for each
     inbox      in the consuming service: never hand out the same message twice
 
-`node` joins outgoing, link and incoming to a whole receiver; `seen` is the memory behind "effectively once".
+`node` joins outgoing, link and incoming to a whole receiver. `seen` is the memory behind "effectively once", `past` what is known
+from before a receiver's start, `channel` the queues of consumers; `calls` and `apology` see to it that nobody waits for the dead.
 """

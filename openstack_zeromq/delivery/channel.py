@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.wire import MessageId
 
@@ -23,14 +24,6 @@ class Hand(NamedTuple):
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How much may wait in one queue."""
-
-    messages: int
-    bytes: int
-
-
 @dataclass(slots=True)
 class _Consumer:
     """`holding`: what it has and has not answered for; None stands for a message that an earlier receiver gave it."""
@@ -41,19 +34,15 @@ class _Consumer:
 
 
 class SharedQueue:
-    """Competing consumers."""
+    """Competing consumers. `consumers`: how many take messages; those that only finish what they have do not count."""
 
     def __init__(self, bounds: Bounds) -> None:
+        self.consumers = 0
         self._bounds = bounds
         self._waiting: deque[Message] = deque()
         self._waiting_bytes = 0
         self._consumers: dict[ConsumerId, _Consumer] = {}
         self._turn: deque[ConsumerId] = deque()
-
-    @property
-    def consumers(self) -> int:
-        """How many take messages; those that only finish what they have do not count."""
-        return sum(not consumer.draining for consumer in self._consumers.values())
 
     @property
     def empty(self) -> bool:
@@ -68,10 +57,10 @@ class SharedQueue:
     def join(self, consumer: ConsumerId, credit: int, holding: Iterable[MessageId]) -> list[Hand]:
         """A consumer starts: it has `holding` from before and can hold `credit` messages more. One that is here already
         only repeats itself."""
-        known = self._consumers.get(consumer)
-        if known is None:
+        if consumer not in self._consumers:
             self._consumers[consumer] = _Consumer(credit, dict.fromkeys(holding))
             self._turn.append(consumer)
+            self.consumers += 1
         return self._serve()
 
     def hold(self, consumer: ConsumerId, message: Message) -> None:
@@ -80,8 +69,10 @@ class SharedQueue:
 
     def drain(self, consumer: ConsumerId) -> None:
         """A consumer wants no more, but will answer for what it holds."""
-        if consumer in self._consumers:
-            self._consumers[consumer].draining = True
+        known = self._consumers.get(consumer)
+        if known is not None and not known.draining:
+            known.draining = True
+            self.consumers -= 1
 
     def leave(self, consumer: ConsumerId) -> list[Message]:
         """A consumer is gone; what it held without having taken it comes back to the caller, oldest first."""
@@ -89,10 +80,13 @@ class SharedQueue:
         if gone is None:
             return []
         self._turn.remove(consumer)
+        self.consumers -= not gone.draining
         return [message for message in gone.holding.values() if message is not None]
 
     def offer(self, message: Message) -> list[Hand] | None:
         """Take `message` in; None when the queue is full."""
+        if not self._waiting and (consumer := self._next()) is not None:
+            return [self._give(consumer, message)]
         size = len(message.body)
         if len(self._waiting) >= self._bounds.messages or self._waiting_bytes + size > self._bounds.bytes:
             return None
@@ -113,7 +107,7 @@ class SharedQueue:
             return None, []
         message = holder.holding.pop(message_id)
         holder.credit += 1
-        return message, self._serve()
+        return message, self._serve() if self._waiting else []
 
     def drop(self, unwanted: Callable[[Message], bool]) -> list[Message]:
         """Remove and return what waits (not what is held) and is unwanted."""
@@ -128,17 +122,22 @@ class SharedQueue:
         while self._waiting and (consumer := self._next()) is not None:
             message = self._waiting.popleft()
             self._waiting_bytes -= len(message.body)
-            holder = self._consumers[consumer]
-            holder.holding[message.id] = message
-            holder.credit -= 1
-            hands.append(Hand(consumer, message))
+            hands.append(self._give(consumer, message))
         return hands
 
+    def _give(self, consumer: ConsumerId, message: Message) -> Hand:
+        holder = self._consumers[consumer]
+        holder.holding[message.id] = message
+        holder.credit -= 1
+        return Hand(consumer, message)
+
     def _next(self) -> ConsumerId | None:
-        for _ in range(len(self._turn)):
-            consumer = self._turn[0]
-            self._turn.rotate(-1)
-            if self._consumers[consumer].credit > 0 and not self._consumers[consumer].draining:
+        turn = self._turn
+        for _ in range(len(turn)):
+            consumer = turn[0]
+            turn.rotate(-1)
+            known = self._consumers[consumer]
+            if known.credit > 0 and not known.draining:
                 return consumer
         return None
 

@@ -26,4 +26,7 @@ class Counter(StrEnum):
     DISCONNECTS = "disconnects"  # connections from peers that ended, for whatever reason
     UNREACHABLE = "unreachable"  # hosts whose address cannot be dialled
     PEERS_LOST = "peers_lost"  # links that fell silent
+    ABANDONED = "abandoned"  # calls whose service died before it replied; their callers were told
     CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye
+    UNWRITTEN = "unwritten"  # failed attempts to note down which services are connected
+    SHORT_OF_DESCRIPTORS = "short_of_descriptors"  # moments with hardly a file descriptor left

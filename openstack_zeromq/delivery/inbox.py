@@ -1,7 +1,7 @@
-"""Inbox: what one service process was given, so that nothing is handed to the application twice.
+"""Inbox: what one consumer was given, so that nothing is handed to the application twice.
 
-It also knows what to tell a receiver that has just started: which messages are still being worked on here (`holding`), and which
-were taken and may be resent by a sender who never heard of it (`taken`).
+It also knows what to tell a receiver that has just started: which messages are still being worked on here (`holding`). What was
+taken, and may be resent by a sender who never heard of it, is in `Seen`: consumers that share a channel share that memory.
 """
 
 from enum import Enum, auto
@@ -19,10 +19,10 @@ class Verdict(Enum):
 
 
 class Inbox:
-    """`remember`: seconds, longer than any message lives."""
+    """`seen`: what was taken by this consumer, or by others of the same process in its stead."""
 
-    def __init__(self, remember: float) -> None:
-        self._seen = Seen(remember)
+    def __init__(self, seen: Seen) -> None:
+        self._seen = seen
         self._holding: dict[MessageId, None] = {}
 
     @property
@@ -35,17 +35,12 @@ class Inbox:
         """Is there any of it?"""
         return bool(self._holding)
 
-    @property
-    def taken(self) -> list[MessageId]:
-        """Taken, and not yet known to be settled by the sender."""
-        return self._seen.remembered()
-
     def arrive(self, header: Header, now: float) -> Verdict:
         """A message came in: hand it out if it is NEW; answer again if it was TAKEN; say nothing while it is HELD."""
-        self._seen.note(header, now)
+        taken = self._seen.meet(header, now)
         if header.id in self._holding:
             return Verdict.HELD
-        if header.id in self._seen:
+        if taken:
             return Verdict.TAKEN
         self._holding[header.id] = None
         return Verdict.NEW
@@ -58,6 +53,3 @@ class Inbox:
     def give_back(self, message_id: MessageId) -> None:
         """The application does not want it (now): it may come again."""
         self._holding.pop(message_id, None)
-
-    def tick(self, now: float) -> None:
-        self._seen.tick(now)

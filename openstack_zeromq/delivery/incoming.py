@@ -4,33 +4,29 @@ A message comes from an origin (a link, or this node's own outgoing side) that w
 until it has one. It has a **lane** for each consumer that is to get it: a channel, where one of the consumers takes it; or, in
 a fanout, a single consumer. TAKEN is said when every lane has its consumer's word.
 
-What is in hand or was taken is recognised and never delivered again. A receiver that has just started does not know what its
-predecessor handed out, nor who listens: until every service that was here has said what it holds and what it took, for at most
-`GRACE` seconds, it keeps back what was resent and what is for several consumers.
+What is in hand or was taken is recognised and never delivered again; `past` knows what an earlier receiver handed out.
 """
 
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from openstack_zeromq.address import Channel, Role
-from openstack_zeromq.delivery.channel import Bounds, ConsumerId, Copies, Hand, SharedQueue
+from openstack_zeromq.delivery.bounds import Bounds
+from openstack_zeromq.delivery.calls import Calls
+from openstack_zeromq.delivery.channel import ConsumerId, Copies, Hand, SharedQueue
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.past import Kept, Lane, Origin, Past
 from openstack_zeromq.delivery.seen import Seen
-from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
+from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
-Origin = bytes
 HERE: Origin = b""
 """The origin of messages that this node's own services send to each other."""
 
-Lane = Channel | ConsumerId
-
-GRACE = 3.0
-"""Seconds after which a service that has not come back counts as dead, as everywhere else."""
-
+CLIENT_BYTES = 8
+"""The name of a consumer begins with that of its service."""
 
 REFUSED_FOR = 30.0
 """Seconds for which a refusal is remembered: longer than a copy can be on its way over a link that lives."""
@@ -50,29 +46,28 @@ class Reply(NamedTuple):
     message: Message
 
 
-IncomingAction = Hand | Respond | Reply
+class Fail(NamedTuple):
+    """Tell the caller of `call` that nobody will reply to it."""
+
+    call: Header
 
 
-@dataclass(slots=True)
+IncomingAction = Hand | Respond | Reply | Fail
+
+
 class _Arrived:
-    """A message in hand. `open`: lanes that have not taken it; `full`: those of them that had no room for it yet."""
+    """A message in hand. `open`: lanes that have not taken it; `full`: those of them that had no room for it yet; `taken`: has
+    any lane taken it?"""
 
-    origin: Origin
-    message: Message
-    round: int
-    open: set[Lane]
-    full: set[Lane] = field(default_factory=set)
-    taken: bool = False
+    __slots__ = ("full", "message", "open", "origin", "round", "taken")
 
-
-@dataclass(slots=True)
-class _Before:
-    """What consumers said of a message before it arrived here: lanes that took it (from a receiver that is no more), and
-    consumers that gave it back. Remembered `until` then."""
-
-    until: float
-    lanes: set[Lane] = field(default_factory=set)
-    given_back: set[ConsumerId] = field(default_factory=set)
+    def __init__(self, origin: Origin, message: Message, round_: int, lanes: Iterable[Lane], taken: bool = False) -> None:
+        self.origin = origin
+        self.message = message
+        self.round = round_
+        self.open = set(lanes)
+        self.full: set[Lane] = set()
+        self.taken = taken
 
 
 class Incoming:
@@ -82,18 +77,13 @@ class Incoming:
         self, bounds: Bounds, remember: float, started: float, counts: Counts[str], expected: Iterable[int] | None = None
     ) -> None:
         """`expected`: the services that the predecessor knew; None: nobody can tell."""
+        self.calls = Calls()
         self._bounds = bounds
-        self._expected = None if expected is None else set(expected)
-        self._remember = remember
         self._counts = counts
-        self._grace_until = started + GRACE
-        self._kept_back: dict[MessageId, tuple[Origin, Message, int]] = {}
+        self._past = Past(bounds, remember, started, expected)
         self._refused: dict[MessageId, tuple[int, float]] = {}
-        self._kept_bytes = 0
         self._arrived: dict[MessageId, _Arrived] = {}
         self._seen = Seen(remember)
-        self._before: dict[MessageId, _Before] = {}
-        self._claims: dict[MessageId, set[ConsumerId]] = {}
         self._channels: dict[Channel, SharedQueue | Copies] = {}
         self._joined: dict[ConsumerId, Channel] = {}
         self._clients: set[int] = set()
@@ -106,12 +96,16 @@ class Incoming:
 
     @property
     def in_hand(self) -> int:
-        return len(self._arrived) + len(self._kept_back)
+        return len(self._arrived) + len(self._past.kept)
 
     def serves(self, channel: Channel) -> bool:
         """Does anybody here consume `channel`?"""
         queue = self._channels.get(channel)
         return queue is not None and queue.consumers > 0
+
+    def awaited(self, now: float) -> Collection[int]:
+        """Services of a former receiver that have yet to come back."""
+        return self._past.awaited(now)
 
     # consumers
 
@@ -120,21 +114,19 @@ class Incoming:
         if client in self._clients:
             return []
         self._clients.add(client)
-        early = [message_id for message_id, (_, message, _) in self._kept_back.items() if _is_reply_to(message, client)]
-        return [action for message_id in early for action in self._deliver(*self._unkeep(message_id), now)]
+        early = [message_id for message_id, kept in self._past.kept.items() if _is_reply_to(kept.message, client)]
+        return [action for message_id in early for action in self._deliver(*self._past.release(message_id), now)]
 
     def client_settled(self, client: int, now: float) -> list[IncomingAction]:
         """All consumers of a service have joined; the last service ends the grace."""
-        if not self._expected:
-            return []
-        self._expected.discard(client)
-        return [] if self._in_grace(now) else self._deliver_kept(now)
+        self._past.came_back(client)
+        return self._deliver_kept(now)
 
     def client_gone(self, client: int, now: float) -> list[IncomingAction]:
-        """A service is gone: its consumers leave, replies to it have nowhere to go."""
+        """A service is gone: its consumers leave, replies to it have nowhere to go, its own will never come."""
         self._clients.discard(client)
-        name = client.to_bytes(8, "big")
-        actions: list[IncomingAction] = []
+        name = client.to_bytes(CLIENT_BYTES, "big")
+        actions: list[IncomingAction] = [Fail(header) for header in self.calls.gone(client)]
         for reply in [arrived.message for arrived in self._arrived.values() if _is_reply_to(arrived.message, client)]:
             actions += self._close(reply.id, name, Answer.NOROUTE, now)
         for consumer in [consumer for consumer in self._joined if consumer.startswith(name)]:
@@ -155,7 +147,7 @@ class Incoming:
         held = [message_id for message_id in holding if not self._answered_already(message_id, consumer, lane)]
         for message_id in held:
             if message_id not in self._arrived:
-                self._claims.setdefault(message_id, set()).add(consumer)
+                self._past.claim(message_id, consumer)
         return self._hand(self._queue(lane).join(consumer, credit + len(holding) - len(held), held), now)
 
     def leave(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
@@ -163,8 +155,7 @@ class Incoming:
         channel = self._joined.pop(consumer, None)
         if channel is None:
             return []
-        for message_id in [message_id for message_id, holders in self._claims.items() if consumer in holders]:
-            self._unclaim(message_id, consumer)
+        self._past.unclaim_all(consumer)
         queue = self._channels[channel]
         orphans = queue.leave(consumer)
         self._counts[Counter.ORPHANED] += len(orphans)
@@ -182,61 +173,69 @@ class Incoming:
         waiting = self._queue(consumer).drop(lambda _: True) if isinstance(queue, Copies) else []
         return self._rehome(channel, consumer, queue, waiting, now)
 
+    def report(self, lane: Lane, ids: Iterable[MessageId], now: float) -> list[IncomingAction]:
+        """A service tells what it took in `lane` from an earlier receiver."""
+        return [action for message_id in ids for action in self._took(message_id, lane, now)]
+
     def answered(self, consumer: ConsumerId, entry: AnswerEntry, now: float) -> list[IncomingAction]:
         """A consumer took a message or gave it back."""
-        self._unclaim(entry.id, consumer)
+        message_id, answer = entry.id, entry.answer
+        self._past.unclaim(message_id, consumer)
         channel = self._joined.get(consumer)
         if channel is None:
-            return self._took(entry, consumer, consumer, now)
-        lane = self._lane(consumer, channel)
+            return self._answered_before_joining(consumer, entry, now)
+        lane = consumer if channel.role is Role.FANOUT else channel
         queue = self._queue(lane)
-        message, hands = queue.release(consumer, entry.id)
-        if entry.answer is Answer.REQUEUED:
+        message, hands = queue.release(consumer, message_id)
+        if answer is Answer.REQUEUED:
             self._counts[Counter.REQUEUED] += 1
             return self._hand([*hands, *(queue.put_back([message]) if message else [])], now)
         if message is None:
-            self._withdraw(queue, entry.id)
-        return [*self._took(entry, lane, consumer, now), *self._hand(hands, now)]
+            self._withdraw(queue, message_id)
+        actions = self._took(message_id, lane, now)
+        if message is not None and message.header.kind is Kind.CALL:
+            actions += self._call_taken(message, consumer, answer)
+        return [*actions, *self._hand(hands, now)] if hands else actions
 
     def reply_failed(self, message_id: MessageId, client: int, now: float) -> list[IncomingAction]:
         """The service that a reply is for was not connected any more."""
-        return self._close(message_id, client.to_bytes(8, "big"), Answer.NOROUTE, now)
+        return self._close(message_id, client.to_bytes(CLIENT_BYTES, "big"), Answer.NOROUTE, now)
 
     # messages
 
     def arrive(self, origin: Origin, message: Message, now: float, round_: int = 0) -> list[IncomingAction]:
         """A message (or the same one again) comes in from `origin`. A copy of a round that was refused is refused again: its
         sender has turned to somebody else."""
-        self._seen.note(message.header, now)
         message_id = message.id
-        if (known := self._arrived.get(message_id)) is not None:
+        taken = self._seen.meet(message.header, now)
+        known = self._arrived.get(message_id)
+        if known is not None:
             self._counts[Counter.DUPLICATES] += 1
             known.origin, known.round = origin, round_
             return self._offer(known, list(known.full), now) if known.full else []
-        if message_id in self._seen:
+        if taken:
             self._counts[Counter.DUPLICATES] += 1
             return [Respond(origin, AnswerEntry(message_id, Answer.TAKEN))]
-        if self._refused.get(message_id, (None,))[0] == round_:
+        if self._refused and self._refused.get(message_id, (None,))[0] == round_:
             return [Respond(origin, AnswerEntry(message_id, Answer.NOROUTE, "", round_))]
-        if self._in_grace(now) and self._unsure_of(message):
-            return self._keep_back(origin, message, round_, now)
+        if self._past.in_grace(now) and self._unsure_of(message):
+            kept = self._past.keep(Kept(origin, message, round_))
+            return [] if kept else self._refuse(origin, message, Answer.BUSY, round_, now)
         return self._deliver(origin, message, round_, now)
 
     def tick(self, now: float) -> list[IncomingAction]:
         """Give up what expired; after the grace, deliver what was kept back."""
-        actions: list[IncomingAction] = []
-        if self._kept_back and not self._in_grace(now):
-            actions += self._deliver_kept(now)
+        actions = self._deliver_kept(now)
         for channel, queue in list(self._channels.items()):
             lanes: list[Lane] = [*queue.takers()] if isinstance(queue, Copies) else [channel]
             for lane in lanes:
                 for message in self._queue(lane).drop(_expired(now)):
                     actions += self._close(message.id, lane, Answer.EXPIRED, now)
-        for message_id in [message_id for message_id, before in self._before.items() if before.until <= now]:
-            del self._before[message_id]
         for message_id in [message_id for message_id, (_, until) in self._refused.items() if until <= now]:
             del self._refused[message_id]
+        self._past.tick(now)
         self._seen.tick(now)
+        self.calls.tick(now)
         return actions
 
     # private: from a message to its lanes
@@ -244,48 +243,51 @@ class Incoming:
     def _deliver(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
         if message.header.kind is Kind.REPLY:
             return self._deliver_reply(origin, message, round_, now)
-        before = self._before.get(message.id)
-        taken = set() if before is None else before.lanes
         lanes = self._lanes_of(message)
-        open_lanes = [lane for lane in lanes if lane not in taken]
-        if taken and (not open_lanes or message.header.kind not in (Kind.FANOUT, Kind.NOTIFY)):
-            self._counts[Counter.DUPLICATES] += 1
-            self._remember_taken(message.id, now)
-            return [Respond(origin, AnswerEntry(message.id, Answer.TAKEN))]
-        if not open_lanes:
+        word = self._past.word(message.id)
+        taken = word is not None and bool(word.lanes)
+        if word is not None and taken:
+            lanes = [lane for lane in lanes if lane not in word.lanes]
+            if not lanes or message.header.kind not in (Kind.FANOUT, Kind.NOTIFY):
+                self._counts[Counter.DUPLICATES] += 1
+                self._remember_taken(message.id, now)
+                return [Respond(origin, AnswerEntry(message.id, Answer.TAKEN))]
+        if not lanes:
             return self._refuse(origin, message, Answer.NOROUTE, round_, now)
-        arrived = self._arrived[message.id] = _Arrived(origin, message, round_, set(open_lanes), taken=bool(taken))
-        return self._offer(arrived, open_lanes, now)
+        arrived = self._arrived[message.id] = _Arrived(origin, message, round_, lanes, taken)
+        return self._offer(arrived, lanes, now)
 
     def _deliver_reply(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
         client = message.header.client
         if client not in self._clients:
             return self._refuse(origin, message, Answer.NOROUTE, round_, now)
-        self._arrived[message.id] = _Arrived(origin, message, round_, {client.to_bytes(8, "big")})
+        self._arrived[message.id] = _Arrived(origin, message, round_, (client.to_bytes(CLIENT_BYTES, "big"),))
         self._counts[Counter.HANDED] += 1
         return [Reply(client, message)]
 
     def _lanes_of(self, message: Message) -> list[Lane]:
         """One lane for a call or cast; for a notification the topic's own and one for each pool; in a fanout every consumer."""
         header = message.header
+        exchange, topic = header.exchange, header.topic
         if header.kind is Kind.FANOUT:
-            copies = self._channels.get(Channel.of_fanout(header.exchange, header.topic))
+            copies = self._channels.get(Channel(Role.FANOUT, exchange, topic))
             return [*copies.takers()] if isinstance(copies, Copies) else []
         if header.server:
-            wanted = [Channel(Role.SERVER, header.exchange, header.topic, header.server)]
-        elif header.kind is Kind.NOTIFY:
-            wanted = [
-                channel
-                for channel in self._channels
-                if channel[1:3] == (header.exchange, header.topic) and channel.role in (Role.TOPIC, Role.POOL)
-            ]
-        else:
-            wanted = [Channel(Role.TOPIC, header.exchange, header.topic)]
-        return [channel for channel in wanted if self.serves(channel)]
+            channel = Channel(Role.SERVER, exchange, topic, header.server)
+            return [channel] if self.serves(channel) else []
+        if header.kind is not Kind.NOTIFY:
+            channel = Channel(Role.TOPIC, exchange, topic)
+            return [channel] if self.serves(channel) else []
+        return [
+            channel
+            for channel in self._channels
+            if channel[1:3] == (exchange, topic) and channel.role in (Role.TOPIC, Role.POOL) and self.serves(channel)
+        ]
 
     def _offer(self, arrived: _Arrived, lanes: list[Lane], now: float) -> list[IncomingAction]:
         """Put the message into `lanes`; a lane without room makes the origin come again, for that lane alone."""
-        message, hands = arrived.message, []
+        message = arrived.message
+        hands: list[Hand] = []
         for lane in lanes:
             if self._is_held(message, lane):
                 continue
@@ -304,15 +306,15 @@ class Incoming:
 
     def _is_held(self, message: Message, lane: Lane) -> bool:
         """Does a consumer of `lane` have it from before the restart? Then its word is waited for."""
-        for consumer in list(self._claims.get(message.id, ())):
+        for consumer in self._past.holders(message.id):
             if self._lane(consumer, self._joined[consumer]) == lane:
-                self._unclaim(message.id, consumer)
+                self._past.unclaim(message.id, consumer)
                 self._queue(lane).hold(consumer, message)
                 self._counts[Counter.DUPLICATES] += 1
                 return True
         return False
 
-    def _hand(self, hands: Iterable[Hand], now: float) -> list[IncomingAction]:
+    def _hand(self, hands: list[Hand], now: float) -> list[IncomingAction]:
         """Hand out, unless time is up just now."""
         actions: list[IncomingAction] = []
         due = deque(hands)
@@ -329,20 +331,40 @@ class Incoming:
 
     # private: from a lane to the answer
 
-    def _took(self, entry: AnswerEntry, lane: Lane, consumer: ConsumerId, now: float) -> list[IncomingAction]:
-        """A lane is done with a message, whichever receiver had handed it out."""
-        message_id = entry.id
+    def _took(self, message_id: MessageId, lane: Lane, now: float) -> list[IncomingAction]:
+        """A lane took a message, whichever receiver had handed it out."""
         if message_id in self._arrived:
             return self._close(message_id, lane, Answer.TAKEN, now)
         if message_id in self._seen:
             return []
-        before = self._before.setdefault(message_id, _Before(now + self._remember))
-        if entry.answer is Answer.REQUEUED:
-            before.given_back.add(consumer)
-            return []
-        before.lanes.add(lane)
-        if message_id in self._kept_back and self._kept_back[message_id][1].header.kind not in (Kind.FANOUT, Kind.NOTIFY):
-            return self._deliver(*self._unkeep(message_id), now)
+        self._past.took(message_id, lane, now)
+        kept = self._past.kept.get(message_id)
+        if kept is not None and kept.message.header.kind not in (Kind.FANOUT, Kind.NOTIFY):
+            return self._deliver(*self._past.release(message_id), now)
+        return []
+
+    def _answered_before_joining(self, consumer: ConsumerId, entry: AnswerEntry, now: float) -> list[IncomingAction]:
+        """Its answers take another way than its JOIN, and may be faster; or it has left. A service itself answers for replies."""
+        if entry.answer is not Answer.REQUEUED:
+            return self._took(entry.id, consumer, now)
+        if entry.id not in self._arrived and entry.id not in self._seen:
+            self._past.gave_back(entry.id, consumer, now)
+        return []
+
+    def _answered_already(self, message_id: MessageId, consumer: ConsumerId, lane: Lane) -> bool:
+        """Did its answer overtake its JOIN? Then it does not hold the message any more."""
+        word = self._past.word(message_id)
+        if word is None:
+            return message_id in self._seen
+        if consumer in word.lanes:
+            word.lanes.add(lane)
+        return lane in word.lanes or consumer in word.given_back
+
+    def _call_taken(self, message: Message, consumer: ConsumerId, answer: Answer) -> list[IncomingAction]:
+        """Somebody works on a call now; or cannot read it."""
+        if answer is Answer.REJECTED:
+            return [Fail(message.header)]
+        self.calls.taken(message.header, int.from_bytes(consumer[:CLIENT_BYTES], "big"), message.expires)
         return []
 
     def _close(self, message_id: MessageId, lane: Lane, answer: Answer, now: float) -> list[IncomingAction]:
@@ -356,12 +378,11 @@ class Incoming:
         if arrived.open:
             return []
         del self._arrived[message_id]
-        final = Answer.TAKEN if arrived.taken else answer
-        if final is not Answer.TAKEN:
-            return self._refuse(arrived.origin, arrived.message, final, arrived.round, now)
+        if not arrived.taken:
+            return self._refuse(arrived.origin, arrived.message, answer, arrived.round, now)
         self._counts[Counter.TAKEN] += 1
         self._remember_taken(message_id, now)
-        return [Respond(arrived.origin, AnswerEntry(message_id, final))]
+        return [Respond(arrived.origin, AnswerEntry(message_id, Answer.TAKEN))]
 
     def _rehome(
         self, channel: Channel, consumer: ConsumerId, queue: SharedQueue | Copies, orphans: list[Message], now: float
@@ -381,14 +402,11 @@ class Incoming:
             self._refused[message.id] = (round_, now + REFUSED_FOR)
         return [Respond(origin, AnswerEntry(message.id, answer, "", round_))]
 
-    # private: what is known from before the start
+    def _remember_taken(self, message_id: MessageId, now: float) -> None:
+        self._seen.add(message_id, now)
+        self._past.settle(message_id)
 
-    def awaited(self, now: float) -> Collection[int]:
-        """Services of a former receiver that have yet to come back."""
-        return (self._expected or ()) if self._in_grace(now) else ()
-
-    def _in_grace(self, now: float) -> bool:
-        return now < self._grace_until and (self._expected is None or bool(self._expected))
+    # private: the start
 
     def _unsure_of(self, message: Message) -> bool:
         """May the predecessor have handed it out, or are those that it is for still looking for this receiver?"""
@@ -397,41 +415,10 @@ class Incoming:
         return bool(message.header.flags & Flag.RESENT) or message.header.kind in (Kind.FANOUT, Kind.NOTIFY)
 
     def _deliver_kept(self, now: float) -> list[IncomingAction]:
-        return [action for kept in list(self._kept_back) for action in self._deliver(*self._unkeep(kept), now)]
-
-    def _keep_back(self, origin: Origin, message: Message, round_: int, now: float) -> list[IncomingAction]:
-        if message.id not in self._kept_back:
-            size = len(message.body)
-            if len(self._kept_back) >= self._bounds.messages or self._kept_bytes + size > self._bounds.bytes:
-                return self._refuse(origin, message, Answer.BUSY, round_, now)
-            self._kept_bytes += size
-        self._kept_back[message.id] = (origin, message, round_)
-        return []
-
-    def _unkeep(self, message_id: MessageId) -> tuple[Origin, Message, int]:
-        kept = self._kept_back.pop(message_id)
-        self._kept_bytes -= len(kept[1].body)
-        return kept
-
-    def _answered_already(self, message_id: MessageId, consumer: ConsumerId, lane: Lane) -> bool:
-        """Its answers take another way than its JOIN, and may be faster: then it does not hold the message any more."""
-        before = self._before.get(message_id)
-        if before is None:
-            return message_id in self._seen
-        if consumer in before.lanes:
-            before.lanes.add(lane)
-        return consumer in before.lanes or consumer in before.given_back
-
-    def _unclaim(self, message_id: MessageId, consumer: ConsumerId) -> None:
-        holders = self._claims.get(message_id)
-        if holders is not None:
-            holders.discard(consumer)
-            if not holders:
-                del self._claims[message_id]
-
-    def _remember_taken(self, message_id: MessageId, now: float) -> None:
-        self._seen.add(message_id, now)
-        self._before.pop(message_id, None)
+        """Once the grace is over."""
+        if not self._past.kept or self._past.in_grace(now):
+            return []
+        return [action for kept in list(self._past.kept) for action in self._deliver(*self._past.release(kept), now)]
 
     # private: lanes and queues
 

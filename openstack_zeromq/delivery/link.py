@@ -45,12 +45,19 @@ class LinkDown(NamedTuple):
     host: str
 
 
-LinkAction = Ping | Dial | LinkUp | LinkDown
+class Close(NamedTuple):
+    """Nobody needs the connection to `host`."""
+
+    host: str
+
+
+LinkAction = Ping | Dial | LinkUp | LinkDown | Close
 
 
 @dataclass(slots=True)
 class Link:
-    """One peer. `jitter()` gives a factor around 1, so that a fabric does not redial in step."""
+    """One peer. `jitter()` gives a factor around 1, so that a fabric does not redial in step; `used`: when it last carried a
+    message of ours."""
 
     host: str
     opened: float
@@ -58,11 +65,13 @@ class Link:
     state: LinkState = LinkState.CONNECTING
     incarnation: int | None = None
     heard: float = 0.0
+    used: float = 0.0
     _ping_due: float = 0.0
     _redial_due: float = 0.0
 
     def open(self, now: float) -> list[LinkAction]:
         """First connection."""
+        self.used = now
         self._redial_due = now + REDIAL_EVERY * self.jitter()
         return [Dial(self.host), *self._ping(now)]
 

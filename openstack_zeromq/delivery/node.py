@@ -1,38 +1,55 @@
 """Node: a whole receiver without its sockets. It joins outgoing, links and incoming, and knows who is alive.
 
+A service is alive while it pings. When its process can be watched, silence alone counts for little: a process that stands still
+still has the messages that it was given, and goes on with them when it wakes up.
+
 Every method is an event and returns what the shell must do. A message between two services of this node takes the
 same way as one that crosses the network, only that no frame is sent in between.
 """
 
+import math
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Collection, Iterable
 
 from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery.apology import Apologies
 from openstack_zeromq.delivery.channel import ConsumerId, Hand
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import HERE, Incoming, IncomingAction, Origin, Reply, Respond
-from openstack_zeromq.delivery.link import SILENCE, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
+from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAction, Reply, Respond
+from openstack_zeromq.delivery.link import SILENCE, Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Routes, Send, Surroundings, Tell
-from openstack_zeromq.wire import AnswerEntry, MessageId
+from openstack_zeromq.delivery.past import Lane, Origin
+from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 
-Action = Hand | Reply | Respond | Send | Tell | Ping | Dial
+WATCHED_SILENCE = 60.0
+"""Seconds of silence after which a service is given up though its process is there; as RabbitMQ's heartbeats do by default."""
+
+LAST_WORDS = 0.25
+"""Seconds after a process ended in which what it said before may still come in."""
+
+Action = Hand | Reply | Respond | Send | Tell | Ping | Dial | Close
 _Inner = IncomingAction | OutgoingAction | LinkAction
 
 
 class Node:
     """`started` and every `now` are monotonic seconds of the same clock."""
 
-    def __init__(self, facts: NodeFacts, routes: Routes, started: float, expected: Iterable[int] | None = None) -> None:
-        """`expected`: see `Incoming`."""
+    def __init__(
+        self, facts: NodeFacts, routes: Routes, started: float, expected: Iterable[int] | None = None, origin: int = 0
+    ) -> None:
+        """`expected`: see `Incoming`; `origin`: random, for messages of the receiver itself."""
         self.counts: Counts[str] = Counts({counter.value: 0 for counter in Counter})
         self.links: dict[str, Link] = {}
         self._name = facts.name
         self._jitter = facts.jitter
+        self._link_idle = facts.link_idle
         self._clients: dict[int, float] = {}
+        self._watched: dict[int, float] = {}
         self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, expected)
         self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves), self.counts)
+        self._apologies = Apologies(facts.name, origin)
 
     @property
     def clients(self) -> Collection[int]:
@@ -49,20 +66,34 @@ class Node:
             inner += self.incoming.client_settled(client, now)
         return self._settle(inner, now)
 
+    def client_watched(self, client: int) -> None:
+        """The shell watches the process of a service, and will tell when it ends."""
+        self._watched[client] = math.inf
+
+    def client_ended(self, client: int, now: float) -> None:
+        """The process of a service has ended."""
+        if client in self._watched:
+            self._watched[client] = now
+
     def client_left(self, client: int, now: float) -> list[Action]:
         """A service said goodbye."""
         self._clients.pop(client, None)
+        self._watched.pop(client, None)
         return self._settle(self.incoming.client_gone(client, now), now)
 
     def client_message(self, client: int, message: Message, now: float, former_host: str = "") -> list[Action]:
         """A service sends; see `Outgoing.accept`."""
+        header = message.header
+        if header.kind is Kind.REPLY and not header.flags & Flag.PROGRESS:
+            self.incoming.calls.replied(header.subject)
         return self._settle(self.outgoing.accept(client, message, now, former_host), now)
 
     def join(
         self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
     ) -> list[Action]:
         """A consumer starts on a channel; see `Incoming.join`."""
-        return self._settle(self.incoming.join(channel, consumer, credit, holding, now), now)
+        inner = self.incoming.join(channel, consumer, credit, holding, now)
+        return self._settle([*inner, *self.outgoing.served(channel, now)], now)
 
     def leave(self, consumer: ConsumerId, now: float) -> list[Action]:
         """A consumer stops."""
@@ -72,9 +103,15 @@ class Node:
         """A consumer wants no more."""
         return self._settle(self.incoming.drain(consumer, now), now)
 
+    def report(self, lane: Lane, ids: Iterable[MessageId], now: float) -> list[Action]:
+        """A service tells what it took from an earlier receiver; see `Incoming.report`."""
+        return self._settle(self.incoming.report(lane, ids, now), now)
+
     def consumer_answers(self, consumer: ConsumerId, entries: Iterable[AnswerEntry], now: float) -> list[Action]:
         """A consumer, or the caller that got a reply, says what became of messages."""
-        inner = [action for entry in entries for action in self.incoming.answered(consumer, entry, now)]
+        inner: list[_Inner] = []
+        for entry in entries:
+            inner += self.incoming.answered(consumer, entry, now)
         return self._settle(inner, now)
 
     def reply_failed(self, message_id: MessageId, client: int, now: float) -> list[Action]:
@@ -90,7 +127,9 @@ class Node:
 
     def peer_answers(self, host: str, entries: Iterable[AnswerEntry], now: float) -> list[Action]:
         """A peer answered for messages we sent it."""
-        inner = [action for entry in entries for action in self.outgoing.answered(host, entry, now)]
+        inner: list[_Inner] = []
+        for entry in entries:
+            inner += self.outgoing.answered(host, entry, now)
         return self._settle(inner, now)
 
     def pong(self, host: str, incarnation: int, now: float) -> list[Action]:
@@ -106,16 +145,24 @@ class Node:
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        inner: list[_Inner] = [action for link in self.links.values() for action in link.tick(now)]
-        for client in [client for client, heard in self._clients.items() if now - heard > SILENCE]:
+        inner: list[_Inner] = [*self._close_idle_links(now)]
+        inner += [action for link in self.links.values() for action in link.tick(now)]
+        for client in [client for client, heard in self._clients.items() if self._lost(client, heard, now)]:
             self.counts[Counter.CLIENTS_LOST] += 1
             del self._clients[client]
+            self._watched.pop(client, None)
             inner += self.incoming.client_gone(client, now)
         inner += self.incoming.tick(now)
         inner += self.outgoing.tick(now)
         return self._settle(inner, now)
 
     # private
+
+    def _lost(self, client: int, heard: float, now: float) -> bool:
+        ended = self._watched.get(client)
+        if ended is None:
+            return now - heard > SILENCE
+        return now - heard > WATCHED_SILENCE or now - ended > LAST_WORDS
 
     def _reach(self, host: str) -> LinkState | None:
         if host == self._name:
@@ -125,27 +172,51 @@ class Node:
 
     def _settle(self, inner: Iterable[_Inner], now: float) -> list[Action]:
         """Carry out what concerns only this node until nothing but work for the shell is left, in order."""
-        work, outside = deque(inner), []
+        outside: list[Action] = []
+        work = deque(inner)
         while work:
             action = work.popleft()
             match action:
                 case Send() if action.host == self._name:
                     work.extend(self.incoming.arrive(HERE, action.message, now, action.round))
+                case Send():
+                    self.links[action.host].used = now
+                    outside.append(action)
                 case Respond() if action.origin == HERE:
                     work.extend(self.outgoing.answered(self._name, action.entry, now))
-                case Open():
-                    work.extend(self._open(action.host, now))
-                case LinkUp():
-                    work.extend(self.outgoing.link_up(action.host, now))
-                case LinkDown():
-                    self.counts[Counter.PEERS_LOST] += 1
-                    work.extend(self.outgoing.link_down(action.host, now))
-                case _:
+                case Tell() if action.client == self._apologies.CLIENT:
+                    self._apologies.answered(action.entry)
+                case Hand() | Reply() | Respond() | Tell() | Ping() | Dial() | Close():
                     outside.append(action)
+                case _:
+                    work.extend(self._within(action, now))
         return outside
+
+    def _within(self, action: Open | LinkUp | LinkDown | Fail, now: float) -> Iterable[_Inner]:
+        """The rarer work."""
+        match action:
+            case Open():
+                return self._open(action.host, now)
+            case LinkUp():
+                return self.outgoing.link_up(action.host, now)
+            case LinkDown():
+                self.counts[Counter.PEERS_LOST] += 1
+                return self.outgoing.link_down(action.host, now)
+            case Fail():
+                self.counts[Counter.ABANDONED] += 1
+                return self.outgoing.accept(self._apologies.CLIENT, self._apologies.to_caller_of(action.call, now), now)
 
     def _open(self, host: str, now: float) -> list[LinkAction]:
         if host in self.links:
             return []
         link = self.links[host] = Link(host, now, self._jitter)
         return link.open(now)
+
+    def _close_idle_links(self, now: float) -> list[Close]:
+        """Those that carried nothing for a while and that nobody waits for; they open again when they are needed."""
+        idle = [host for host, link in self.links.items() if now - link.used > self._link_idle]
+        busy = self.outgoing.in_flight() if idle else {}
+        closing = [host for host in idle if host not in busy]
+        for host in closing:
+            del self.links[host]
+        return [Close(host) for host in closing]

@@ -1,16 +1,16 @@
 """Outbox: messages of one service process, kept until somebody has taken them.
 
 The receiver may die at any moment: whatever it has not finally answered is sent again to its next incarnation, marked as
-resent, under the same id. The outbox is bounded; the shell makes senders wait while it is `full`.
+resent, under the same id. The outbox is bounded for each target, so that a slow one holds up nobody else; the shell makes senders
+wait for `room`.
 """
 
 import heapq
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.wire import Answer, AnswerEntry, MessageId
 
@@ -35,23 +35,24 @@ class Outcome(NamedTuple):
     reason: str
 
 
-@dataclass(slots=True)
 class _Kept:
-    message: Message
-    sends: int = 0
-    accepted: bool = False
-    refusals: int = 0
-    host: str = ""
+    __slots__ = ("accepted", "host", "message", "refusals", "sends")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.sends = 0
+        self.accepted = False
+        self.refusals = 0
+        self.host = ""
 
 
 class Outbox:
     """`jitter()` is a factor around 1."""
 
     def __init__(self, bounds: Bounds, jitter: Callable[[], float]) -> None:
-        self._bounds = bounds
         self._jitter = jitter
         self._kept: OrderedDict[MessageId, _Kept] = OrderedDict()
-        self._bytes = 0
+        self._shares: Shares[Key] = Shares(bounds)
         self._timers: list[tuple[float, MessageId]] = []
         self._next_expiry_check = 0.0
         self._incarnation: int | None = None
@@ -59,10 +60,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._kept)
 
-    @property
-    def full(self) -> bool:
-        """No room for another message now."""
-        return len(self._kept) >= self._bounds.messages or self._bytes >= self._bounds.bytes
+    def room(self, key: Key, size: int) -> bool:
+        """Is there room for another message of `size` bytes to this target now?"""
+        return self._shares.room(key, size)
 
     @property
     def refused(self) -> bool:
@@ -82,7 +82,7 @@ class Outbox:
     def add(self, message: Message) -> list[Transmit]:
         """A new message, to be sent as soon as a receiver is there."""
         kept = self._kept[message.id] = _Kept(message)
-        self._bytes += len(message.body)
+        self._shares.take(_key(message), len(message.body))
         return [] if self._incarnation is None else [self._transmit(kept)]
 
     def receiver(self, incarnation: int) -> list[Transmit]:
@@ -140,4 +140,10 @@ class Outbox:
         return Transmit(kept.message, resent, kept.host if resent else "")
 
     def _forget(self, message_id: MessageId) -> None:
-        self._bytes -= len(self._kept.pop(message_id).message.body)
+        message = self._kept.pop(message_id).message
+        self._shares.give_back(_key(message), len(message.body))
+
+
+def _key(message: Message) -> Key:
+    header = message.header
+    return header.exchange, header.topic, header.server

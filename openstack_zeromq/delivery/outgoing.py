@@ -5,18 +5,19 @@ is up. One that was sent stays with its host until that host answers, for it may
 the next host at once. The sender is told the host, and names it when it has to send again through a restarted receiver.
 """
 
-import heapq
 from collections import Counter as Counts
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.link import LinkState
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
+from openstack_zeromq.delivery.stranded import Stranded
+from openstack_zeromq.delivery.timers import Timers
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
 
 ASK_AGAIN_AFTER = 5.0
@@ -26,6 +27,7 @@ BACK_OFF_FIRST = 0.05
 BACK_OFF_MOST = 2.0
 LEARNED_MOST = 10_000
 ROUNDS = 16
+_ASK_AGAIN_SLOWER = 6
 
 
 class Routes(Protocol):
@@ -40,12 +42,14 @@ class Routes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """Who this node is, and its limits. `remember`: seconds, longer than any message lives; `jitter()`: a factor around 1."""
+    """Who this node is, and its limits. `remember`: seconds, longer than any message lives; `jitter()`: a factor around 1;
+    `link_idle`: seconds after which a link that carries nothing is closed."""
 
     name: str
     bounds: Bounds
     remember: float
     jitter: Callable[[], float]
+    link_idle: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +88,46 @@ class Open(NamedTuple):
 OutgoingAction = Send | Tell | Open
 
 
-@dataclass(slots=True)
 class _Hop:
     """One host that is to take the message. `due`: when to do something about it; `stays`: a former receiver may have sent
     it there, so only that host's answer sets it free."""
 
-    due: float
-    round: int
-    sends: int = 0
-    stays: bool = False
+    __slots__ = ("due", "round", "sends", "stays")
+
+    def __init__(self, due: float, round_: int, stays: bool) -> None:
+        self.due = due
+        self.round = round_
+        self.sends = 0
+        self.stays = stays
 
     @property
     def may_be_there(self) -> bool:
         return self.stays or self.sends > 0
 
 
-@dataclass(slots=True)
 class _Pending:
-    client: int
-    message: Message
-    former_host: str
-    hops: dict[str, _Hop] = field(default_factory=dict)
-    tried: set[str] = field(default_factory=set)
-    rounds: int = 0
-    choices: int = 0
+    """A message that was accepted, as number `arrival`. `hops`: whom it is with; `tried`: hosts that refused it in this turn of
+    the hosts; `choices`: how often a host was chosen; `detour`: it is not where a receiver that knows nothing of it would send
+    it first; `timed`: a timer is set for when its time is over."""
 
-    def choose(self, host: str, now: float, stays: bool = False) -> _Hop:
+    __slots__ = ("arrival", "choices", "client", "detour", "former_host", "hops", "key", "message", "timed", "tried")
+
+    def __init__(self, client: int, message: Message, former_host: str, key: Key, arrival: int) -> None:
+        self.client = client
+        self.message = message
+        self.former_host = former_host
+        self.key = key
+        self.hops: dict[str, _Hop] = {}
+        self.tried: tuple[str, ...] = ()
+        self.arrival = arrival
+        self.choices = 0
+        self.detour = False
+        self.timed = False
+
+    def choose(self, host: str, now: float, stays: bool) -> _Hop:
         """Another host is to take it."""
         self.choices += 1
-        hop = self.hops[host] = _Hop(now, self.choices % ROUNDS, stays=stays)
+        hop = self.hops[host] = _Hop(now, self.choices % ROUNDS, stays)
         return hop
 
 
@@ -121,16 +136,16 @@ class Outgoing:
 
     def __init__(self, facts: NodeFacts, surroundings: Surroundings, counts: Counts[str]) -> None:
         self._name = facts.name
-        self._bounds = facts.bounds
         self._jitter = facts.jitter
         self._routes = surroundings.routes
         self._reach = surroundings.reach
         self._serves = surroundings.serves
         self._counts = counts
         self._pending: dict[MessageId, _Pending] = {}
-        self._bytes = 0
-        self._per_topic: Counts[tuple[str, str]] = Counts()
-        self._timers: list[tuple[float, MessageId]] = []
+        self._arrivals = 0
+        self._shares: Shares[tuple[str, str]] = Shares(facts.bounds)
+        self._stranded = Stranded(facts.jitter)
+        self._timers = Timers()
         self._finished = Seen(facts.remember)
         self._learned: dict[tuple[str, str], str] = {}
 
@@ -140,59 +155,55 @@ class Outgoing:
 
     @property
     def pending_bytes(self) -> int:
-        return self._bytes
+        return self._shares.bytes
 
-    def in_flight(self, host: str) -> int:
-        """How many messages wait for an answer of `host`."""
-        return sum(host in pending.hops for pending in self._pending.values())
+    def in_flight(self) -> Counts[str]:
+        """How many messages wait for an answer, by host."""
+        return Counts(host for pending in self._pending.values() for host in pending.hops)
 
     # events
 
     def accept(self, client: int, message: Message, now: float, former_host: str = "") -> list[OutgoingAction]:
         """A service of this node sends a message, or sends it again; then `former_host` is where it went, if that is known."""
         header = message.header
-        self._finished.note(header, now)
+        finished = self._finished.meet(header, now)
         known = self._pending.get(message.id)
         if known is not None:
             known.client = client
             return [_accepted(client, message)]
-        if message.id in self._finished:
+        if finished:
             return [Tell(client, AnswerEntry(message.id, Answer.TAKEN))]
-        key = (header.exchange, header.topic)
-        if self._per_topic[key] >= self._bounds.messages or self._bytes + len(message.body) > self._bounds.bytes:
+        topic, size = (header.exchange, header.topic), len(message.body)
+        if not self._shares.room(topic, size):
             self._counts[Counter.BUSY] += 1
             return [Tell(client, AnswerEntry(message.id, Answer.BUSY))]
         self._counts[Counter.ACCEPTED] += 1
-        self._per_topic[key] += 1
-        self._bytes += len(message.body)
-        pending = _Pending(client, message, former_host)
-        self._pending[message.id] = pending
-        actions = self._route(pending, now)
-        if any(isinstance(action, Tell) for action in actions):
+        self._shares.take(topic, size)
+        self._arrivals += 1
+        key = (*topic, header.server)
+        pending = self._pending[message.id] = _Pending(client, message, former_host, key, self._arrivals)
+        queue_up = key in self._stranded and _may_wait(message)
+        actions = self._strand(pending, now) if queue_up else self._route(pending, now)
+        if any(type(action) is Tell for action in actions):
             return actions
         return [_accepted(client, message), *actions]
 
     def answered(self, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """`host` says what became of a message."""
         pending = self._pending.get(entry.id)
-        if pending is None or host not in pending.hops:
+        hop = None if pending is None else pending.hops.get(host)
+        if pending is None or hop is None:
             return []
-        if entry.answer in (Answer.NOROUTE, Answer.BUSY) and entry.round != pending.hops[host].round:
+        if entry.answer in (Answer.NOROUTE, Answer.BUSY) and entry.round != hop.round:
             return []  # it refuses an earlier copy; this one is still to be answered
         if entry.answer is Answer.BUSY:
-            hop = pending.hops[host]
             hop.due = now + self._back_off(hop.sends)
             self._wake(hop.due, pending)
-            return []
+            return self._free(pending, now)
         del pending.hops[host]
         if pending.message.header.kind is Kind.FANOUT:
             return [] if pending.hops else self._finish(pending, Answer.TAKEN, "", now)
-        if entry.answer is Answer.NOROUTE and pending.message.header.kind is not Kind.REPLY:
-            pending.tried.add(host)
-            return self._route(pending, now)
-        if entry.answer is Answer.TAKEN:
-            self._learn(pending.message, host)
-        return self._finish(pending, entry.answer, entry.reason, now)
+        return self._answered_for_all(pending, host, entry, now)
 
     def link_up(self, host: str, now: float) -> list[OutgoingAction]:
         """The link to `host` is there (again): send whatever it has not answered, for the old link's queue is gone."""
@@ -200,9 +211,8 @@ class Outgoing:
         for pending in list(self._pending.values()):
             if (hop := pending.hops.get(host)) is not None:
                 actions += self._send(pending, host, hop, now)
-            elif not pending.hops:
-                actions += self._route(pending, now)
-        return actions
+        self._stranded.hurry()
+        return actions + self._ask(now)
 
     def link_down(self, host: str, now: float) -> list[OutgoingAction]:
         """`host` does not answer: what was never sent there may go elsewhere."""
@@ -216,29 +226,44 @@ class Outgoing:
 
     def routes_changed(self, now: float) -> list[OutgoingAction]:
         """The matchmaker knows more: look again for what has no host."""
-        actions: list[OutgoingAction] = []
-        for pending in [pending for pending in self._pending.values() if not pending.hops]:
-            actions += self._route(pending, now)
-        return actions
+        self._stranded.hurry()
+        return self._ask(now)
+
+    def served(self, channel: Channel, now: float) -> list[OutgoingAction]:
+        """Somebody on this node consumes `channel` now: what waits for it need not wait any longer."""
+        waiting = [
+            message_id for key in self._stranded.keys(channel.exchange, channel.topic) for message_id in self._stranded.free(key)
+        ]
+        return self._route_all(waiting, now)
 
     def tick(self, now: float) -> list[OutgoingAction]:
         """Time passed: expire, ask again, look again for a host."""
         actions: list[OutgoingAction] = []
-        while self._timers and self._timers[0][0] <= now:
-            _, message_id = heapq.heappop(self._timers)
+        for message_id in self._timers.due(now):
             pending = self._pending.get(message_id)
             if pending is not None:
                 actions += self._look_after(pending, now)
+        for key in self._stranded.overdue(now):
+            actions += self._route_all(self._stranded.free(key), now)
         self._finished.tick(now)
-        return actions
+        return actions + self._ask(now)
 
     # private
+
+    def _answered_for_all(self, pending: _Pending, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
+        """The one host that was to take it did, or refuses it."""
+        if entry.answer is Answer.TAKEN:
+            self._learn(pending.message, host)
+            followers = self._free(pending, now)
+            return [*self._finish(pending, entry.answer, "", now), *followers]
+        if entry.answer is Answer.NOROUTE and pending.message.header.kind is not Kind.REPLY:
+            pending.tried += (host,)
+            return self._route(pending, now)
+        return self._finish(pending, entry.answer, entry.reason, now)
 
     def _look_after(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         if now >= pending.message.expires:
             return self._finish(pending, Answer.EXPIRED, "nobody took it in time", now)
-        if not pending.hops:
-            return self._route(pending, now)
         actions: list[OutgoingAction] = []
         for host, hop in pending.hops.items():
             if hop.due > now:
@@ -246,74 +271,108 @@ class Outgoing:
             if self._reach(host) is LinkState.UP:
                 actions += self._send(pending, host, hop, now)
             else:
-                hop.due = now + ASK_AGAIN_AFTER * self._jitter()
-                self._wake(hop.due, pending)
+                actions += self._wait_for_link(pending, host, hop, now)
         return actions
 
     def _route(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """Choose the host, or the hosts of a fanout; none: wait, or say so when the sender wants to know."""
         header = pending.message.header
-        hosts = self._candidates(pending.message)
-        if pending.former_host and header.kind is not Kind.FANOUT:
-            hosts = (pending.former_host, *(host for host in hosts if host != pending.former_host))
         if header.kind is Kind.FANOUT:
-            if not hosts:
-                return self._finish(pending, Answer.TAKEN, "", now)
-            hops = [(host, pending.choose(host, now)) for host in hosts]
-            return [action for host, hop in hops for action in self._approach(pending, host, hop, now)]
+            return self._route_fanout(pending, now)
+        hosts, first = self._candidates(pending.message)
+        if pending.former_host:
+            hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
-        for host in [host for host in hosts if host not in pending.tried]:
+        for number in range(first, first + len(hosts)):
+            host = hosts[number % len(hosts)]
+            if host in pending.tried:
+                continue
             if stays or self._reach(host) is not LinkState.DOWN:
+                pending.detour = number != first
                 return self._approach(pending, host, pending.choose(host, now, stays), now)
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
-        pending.tried.clear()
-        pending.rounds += 1
-        self._counts[Counter.NOROUTE] += pending.rounds == 1
-        self._wake(now + self._back_off(pending.rounds), pending)
+        pending.tried = ()
+        return self._strand(pending, now)
+
+    def _strand(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Nobody takes it now."""
+        self._counts[Counter.NOROUTE] += 1
+        self._stranded.wait(pending.key, pending.arrival, pending.message.id, now)
+        if not pending.timed:
+            pending.timed = True
+            self._wake(pending.message.expires, pending)
         return []
+
+    def _ask(self, now: float) -> list[OutgoingAction]:
+        return self._route_all(self._stranded.ask(now), now)
+
+    def _free(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Its target takes messages: if this one asked for others, they follow."""
+        if not self._stranded.asks(pending.key, pending.message.id):
+            return []
+        return self._route_all(self._stranded.free(pending.key), now)
+
+    def _route_all(self, message_ids: list[MessageId], now: float) -> list[OutgoingAction]:
+        actions: list[OutgoingAction] = []
+        for pending in [self._pending[message_id] for message_id in message_ids]:
+            if not pending.hops:
+                actions += self._route(pending, now)
+        return actions
+
+    def _route_fanout(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
+        exchange, topic, _ = pending.key
+        hosts = self._routes.hosts(topic)
+        if self._name not in hosts and self._serves(Channel(Role.FANOUT, exchange, topic)):
+            hosts = (*hosts, self._name)
+        if not hosts:
+            return self._finish(pending, Answer.TAKEN, "", now)
+        hops = [(host, pending.choose(host, now, stays=False)) for host in hosts]
+        return [action for host, hop in hops for action in self._approach(pending, host, hop, now)]
 
     def _approach(self, pending: _Pending, host: str, hop: _Hop, now: float) -> list[OutgoingAction]:
         """Send when the link is up; otherwise the message waits for it."""
-        reach = self._reach(host)
-        if reach is LinkState.UP:
+        if self._reach(host) is LinkState.UP:
             return self._send(pending, host, hop, now)
+        return self._wait_for_link(pending, host, hop, now)
+
+    def _wait_for_link(self, pending: _Pending, host: str, hop: _Hop, now: float) -> list[OutgoingAction]:
         hop.due = now + ASK_AGAIN_AFTER
         self._wake(hop.due, pending)
-        return [Open(host)] if reach is None else []
+        return [Open(host)] if self._reach(host) is None else []
 
     def _send(self, pending: _Pending, host: str, hop: _Hop, now: float) -> list[OutgoingAction]:
+        message = pending.message
         hop.sends += 1
-        hop.due = now + ASK_AGAIN_AFTER * min(hop.sends, 6) * self._jitter()
-        self._wake(hop.due, pending)
         resent = hop.sends > 1
+        hop.due = now + ASK_AGAIN_AFTER * (1 if not resent else min(hop.sends, _ASK_AGAIN_SLOWER) * self._jitter())
+        self._wake(hop.due, pending)
         if host != self._name:
             self._counts[Counter.SENT] += 1
-            self._counts[Counter.RESENT] += resent
-        send = Send(host, pending.message, resent, hop.round)
-        if resent or pending.message.header.kind in (Kind.FANOUT, Kind.REPLY):
+            if resent:
+                self._counts[Counter.RESENT] += 1
+        send = Send(host, message, resent, hop.round)
+        if resent or message.header.kind in (Kind.FANOUT, Kind.REPLY):
             return [send]
-        return [_accepted(pending.client, pending.message, host), send]
+        return [_accepted(pending.client, message, host, pending.detour), send]
 
-    def _candidates(self, message: Message) -> tuple[str, ...]:
+    def _candidates(self, message: Message) -> tuple[tuple[str, ...], int]:
+        """The hosts that may take it, and with which of them to begin."""
         header = message.header
+        exchange, topic, server = header.exchange, header.topic, header.server
         if header.kind is Kind.REPLY:
-            return (header.server,)
-        if header.kind is Kind.FANOUT:
-            here = self._serves(Channel.of_fanout(header.exchange, header.topic))
-            return _with(self._name, here, self._routes.hosts(header.topic))
-        if header.server:
-            here = self._serves(Channel.of_server(header.exchange, header.topic, header.server))
-            hosts = self._routes.directed(header.topic, header.server)
-            learned = self._learned.get((header.topic, header.server))
-            hosts = hosts if learned is None else (learned, *(host for host in hosts if host != learned))
-            return (self._name,) if here else hosts
-        here = self._serves(Channel.of_topic(header.exchange, header.topic))
-        hosts = self._routes.hosts(header.topic) or ((self._name,) if here else ())
-        if not hosts:
-            return ()
-        first = (header.turn + header.id.origin) % len(hosts)
-        return hosts[first:] + hosts[:first]
+            return (server,), 0
+        if not server:
+            hosts = self._routes.hosts(topic)
+            if hosts:
+                return hosts, (header.turn + header.id.origin) % len(hosts)
+            return ((self._name,) if self._serves(Channel(Role.TOPIC, exchange, topic)) else ()), 0
+        if self._serves(Channel(Role.SERVER, exchange, topic, server)):
+            return (self._name,), 0
+        hosts = self._routes.directed(topic, server)
+        learned = self._learned.get((topic, server))
+        return (hosts if learned is None else (learned, *(host for host in hosts if host != learned))), 0
 
     def _learn(self, message: Message, host: str) -> None:
         """Remember where a server was that is not a node: the next message goes there first."""
@@ -327,28 +386,33 @@ class Outgoing:
         message = pending.message
         del self._pending[message.id]
         self._finished.add(message.id, now)
-        self._bytes -= len(message.body)
-        key = (message.header.exchange, message.header.topic)
-        self._per_topic[key] -= 1
-        if not self._per_topic[key]:
-            del self._per_topic[key]
-        if answer is not Answer.TAKEN:
+        self._shares.give_back(pending.key[:2], len(message.body))
+        if pending.key in self._stranded:
+            self._stranded.forget(pending.key, message.id)
+        urgent = True
+        if answer is Answer.TAKEN:
+            urgent = message.header.kind is Kind.FANOUT or bool(message.header.flags & Flag.MANDATORY)
+        else:
             self._counts[Counter[answer.name]] += 1
-        urgent = answer is not Answer.TAKEN or bool(message.header.flags & Flag.MANDATORY) or message.header.kind is Kind.FANOUT
         return [Tell(pending.client, AnswerEntry(message.id, answer, reason), urgent)]
 
     def _back_off(self, rounds: int) -> float:
         return min(BACK_OFF_FIRST * 2.0 ** min(rounds, 16), BACK_OFF_MOST) * self._jitter()
 
     def _wake(self, due: float, pending: _Pending) -> None:
-        heapq.heappush(self._timers, (min(due, pending.message.expires), pending.message.id))
+        message = pending.message
+        self._timers.set(due if due < message.expires else message.expires, message.id)
 
 
-def _accepted(client: int, message: Message, host: str = "") -> Tell:
-    """A caller waits for its reply, a server for nothing; only the others wait for this."""
-    urgent = message.header.kind not in (Kind.CALL, Kind.REPLY)
+def _may_wait(message: Message) -> bool:
+    """Not who wants to know at once, or who goes to everybody, or back to where a call came from."""
+    header = message.header
+    return header.kind not in (Kind.FANOUT, Kind.REPLY) and not header.flags & Flag.MANDATORY
+
+
+def _accepted(client: int, message: Message, host: str = "", detour: bool = False) -> Tell:
+    """A caller waits for its reply, a server for nothing; only the others wait for this. But whoever has to send again must know
+    of a detour."""
+    kind = message.header.kind
+    urgent = detour or (kind is not Kind.CALL and kind is not Kind.REPLY)
     return Tell(client, AnswerEntry(message.id, Answer.ACCEPTED, host), urgent)
-
-
-def _with(name: str, wanted: bool, hosts: tuple[str, ...]) -> tuple[str, ...]:
-    return (*hosts, name) if wanted and name not in hosts else hosts

@@ -4,16 +4,24 @@ Each header carries `settled`: below that sequence its origin will never resend.
 is the sequences taken since; a quiet origin is forgotten as a whole once every message it could still resend has expired.
 """
 
-from dataclasses import dataclass, field
-
 from openstack_zeromq.wire import Header, MessageId
 
 
-@dataclass(slots=True)
 class _Origin:
-    settled: int
-    heard: float
-    taken: set[int] = field(default_factory=set)
+    __slots__ = ("heard", "settled", "taken")
+
+    def __init__(self, settled: int, heard: float) -> None:
+        self.settled = settled
+        self.heard = heard
+        self.taken: set[int] = set()
+
+    def settle(self, settled: int) -> None:
+        """Usually a few steps on, with little or much remembered; after a long silence the other way round."""
+        if settled - self.settled < len(self.taken):
+            self.taken.difference_update(range(self.settled, settled))
+        else:
+            self.taken = {sequence for sequence in self.taken if sequence >= settled}
+        self.settled = settled
 
 
 class Seen:
@@ -30,27 +38,36 @@ class Seen:
     def __len__(self) -> int:
         return sum(len(origin.taken) for origin in self._origins.values())
 
+    @property
+    def empty(self) -> bool:
+        """Is no origin remembered?"""
+        return not self._origins
+
     def remembered(self) -> list[MessageId]:
         """Every id that could still come again."""
         return [MessageId(name, sequence) for name, origin in self._origins.items() for sequence in origin.taken]
 
-    def note(self, header: Header, now: float) -> None:
-        """Learn from a header what its origin has settled."""
-        origin = self._origins.get(header.id.origin)
+    def meet(self, header: Header, now: float) -> bool:
+        """Learn from a header what its origin has settled; was this very message taken?"""
+        name, sequence = header.id
+        origin = self._origins.get(name)
         if origin is None:
-            self._origins[header.id.origin] = _Origin(header.settled, now)
-            return
+            self._origins[name] = _Origin(header.settled, now)
+            return False
         origin.heard = now
         if header.settled > origin.settled:
-            origin.settled = header.settled
-            origin.taken = {sequence for sequence in origin.taken if sequence >= header.settled}
+            origin.settle(header.settled)
+        return sequence in origin.taken or sequence < origin.settled
 
     def add(self, message_id: MessageId, now: float) -> None:
         """This message was taken."""
-        origin = self._origins.setdefault(message_id.origin, _Origin(0, now))
+        name, sequence = message_id
+        origin = self._origins.get(name)
+        if origin is None:
+            origin = self._origins[name] = _Origin(0, now)
         origin.heard = now
-        if message_id.sequence >= origin.settled:
-            origin.taken.add(message_id.sequence)
+        if sequence >= origin.settled:
+            origin.taken.add(sequence)
 
     def tick(self, now: float) -> None:
         """Forget origins that were quiet for longer than `idle`."""

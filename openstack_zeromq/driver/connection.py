@@ -20,12 +20,13 @@ from openstack_zeromq import address, sockets, wire
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.consuming import REMEMBER, Consumer, Consuming
 from openstack_zeromq.driver.sending import ANSWERS_WITHIN, Letter, Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.options import Settings
-from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind, MessageId
+from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind
 
 if TYPE_CHECKING:
     from openstack_zeromq.driver.listener import ZmqListener
@@ -50,11 +51,16 @@ class Connection:
         self._notes: deque[str] = deque(maxlen=_NOTES)
         self._incarnation: int | None = None
         self._heard = time.monotonic()
-        self._replies = Inbox(settings.message_ttl + REMEMBER)
+        self._replied = Seen(settings.message_ttl + REMEMBER)
+        self._replies = Inbox(self._replied)
         self._commands: deque[Callable[[], None]] = deque()
         self._told_settled = False
         self._signalled = False
+        self._waking = original("_thread").allocate_lock()
         self._closing = False
+        self._closed = False
+        self._goodbye_to: int | None = None
+        self._left = False
         self._ctx = sockets.context()
         client = secrets.randbits(63)
         self._routing_id = client.to_bytes(8, "big")
@@ -85,9 +91,9 @@ class Connection:
         ttl = self.settings.message_ttl
         self._sending.send(Letter(Kind.REPLY, flags, ttl, "", "", call.source, body, call.client, call.id), None)
 
-    def answer(self, consumer: Consumer, message_id: MessageId, answer: Answer) -> None:
+    def answer(self, consumer: Consumer, header: Header, answer: Answer) -> None:
         """The server took a message, or gives it back."""
-        self._consuming.answer(consumer, message_id, answer, time.monotonic())
+        self._consuming.answer(consumer, header, answer, time.monotonic())
 
     def listen(self, listener: "ZmqListener", channels: list[Channel], batch_size: int) -> list[Waiter]:
         """Consume `channels`; each waiter is woken once the receiver knows the consumer."""
@@ -115,8 +121,10 @@ class Connection:
         self._closing = True
         self._wake()
         self._thread.join(_FLUSH_WITHIN + 1)
-        os.close(self._wake_write)
-        os.close(self._wake_read)
+        with self._waking:
+            self._closed = True
+            os.close(self._wake_write)
+            os.close(self._wake_read)
         self.log_notes()
 
     # the thread
@@ -127,7 +135,7 @@ class Connection:
             poller.register(watched, zmq.POLLIN)
         next_ping = 0.0
         closing_since: float | None = None
-        while closing_since is None or not (self._flushed() or time.monotonic() - closing_since > _FLUSH_WITHIN):
+        while closing_since is None or not (self._gone() or time.monotonic() - closing_since > _FLUSH_WITHIN):
             now = time.monotonic()
             if now >= next_ping:
                 next_ping = now + _PING_EVERY
@@ -154,7 +162,7 @@ class Connection:
         self._ping()
         self._sending.tick(now)
         self._consuming.tick(now)
-        self._replies.tick(now)
+        self._replied.tick(now)
         if self._incarnation is not None and now - self._heard > _SILENCE:
             self._incarnation = None
             self._sending.receiver_lost()
@@ -183,26 +191,27 @@ class Connection:
                 self._commands.popleft()()
 
     def _from_receiver(self, frames: list[bytes], now: float) -> None:
-        if len(frames) < _MESSAGE_FRAMES:
-            raise MalformedError("frames")
-        kind = wire.kind_of(frames[1])
-        if kind is Kind.ANSWERS:
-            self._sending.answered(wire.decode_answers(frames[1]), now)
-        elif kind is Kind.REPLY and len(frames) == 1 + _MESSAGE_FRAMES:
-            self._reply_arrived(Message.read(frames[1], frames[2], now), now)
-        elif kind is Kind.PONG:
-            self._pong(wire.decode_control(frames[1]), now)
-        elif kind is Kind.LISTENING:
-            self._consuming.listening(wire.decode_control(frames[1]))
-        else:
-            raise MalformedError("kind")
+        for item in wire.unbundle(frames[1:]):
+            kind = wire.kind_of(item[0])
+            if kind is Kind.REPLY and len(item) == _MESSAGE_FRAMES:
+                self._reply_arrived(Message.read(item[0], item[1], now), now)
+            elif kind is Kind.ANSWERS:
+                self._sending.answered(wire.decode_answers(item[0]), now)
+            elif kind is Kind.PONG:
+                self._pong(wire.decode_control(item[0]), now)
+            elif kind is Kind.LISTENING:
+                self._consuming.listening(wire.decode_control(item[0]))
+            elif kind is Kind.LEFT:
+                self._left = True
+            else:
+                raise MalformedError("kind")
 
     def _reply_arrived(self, message: Message, now: float) -> None:
         header = message.header
         self._sending.answer(self._routing_id, AnswerEntry(header.id, Answer.TAKEN))
         if self._replies.arrive(header, now) is Verdict.NEW:
             self._replies.take(header.id, now)
-            self._sending.replied(header.subject, message.body, bool(header.flags & Flag.PROGRESS))
+            self._sending.replied(header.subject, message.body, header.flags)
 
     def _pong(self, facts: dict[str, object], now: float) -> None:
         incarnation, node = facts.get("incarnation"), facts.get("node")
@@ -211,6 +220,9 @@ class Connection:
         self._heard = now
         if incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
+            self._goodbye_to = None
+            for report in self._consuming.reports():
+                self._to_receiver(*report)
             self._ask(self._consuming.ask_again())
             self._sending.receiver(node, incarnation, now)
 
@@ -220,20 +232,30 @@ class Connection:
             for frame in frames:
                 self._to_receiver(frame)
 
-    def _to_receiver(self, frame: bytes) -> None:
-        sockets.send(self._common.socket, [self._home, frame])
+    def _to_receiver(self, *frames: bytes) -> None:
+        sockets.send(self._common.socket, [self._home, *frames])
 
-    def _flushed(self) -> bool:
-        return not self._commands and self._sending.flushed
+    def _gone(self) -> bool:
+        """Has the receiver accepted everything, and heard all our answers? When there is none, nobody waits for it in vain."""
+        if self._commands or not self._sending.flushed:
+            return False
+        if self._incarnation is None:
+            return not self._consuming.remembers
+        if self._goodbye_to != self._incarnation:
+            self._goodbye_to = self._incarnation
+            self._sending.say_goodbye()
+        return self._left
 
     def _command(self, command: Callable[[], None]) -> None:
         self._commands.append(command)
         self._wake()
 
     def _wake(self) -> None:
-        if not self._signalled:
-            self._signalled = True
-            self._os.write(self._wake_write, b"w")
+        """Have the thread look; a listener may outlive the connection, and has nothing to say then."""
+        with self._waking:
+            if not self._signalled and not self._closed:
+                self._signalled = True
+                self._os.write(self._wake_write, b"w")
 
 
 class _Registry:

@@ -1,7 +1,8 @@
 """Consuming: the way into a service process. Each listener has a consumer on every channel it listens to.
 
-The connection's thread reads the channels' sockets and hands messages to listeners; the answers go out from whatever thread gives
-them, through `Sending`. What a consumer was given is remembered, so that no receiver, old or new, can make it run twice.
+The connection's thread reads the channels' sockets and hands messages to listeners; the answers go out from whatever thread
+gives them, through `Sending`. What was taken through a channel is remembered, also when the listener has left, so that no
+receiver, old or new, can make it run twice.
 """
 
 from collections import deque
@@ -12,11 +13,12 @@ from openstack_zeromq import sockets, wire
 from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.sending import Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.options import Settings
-from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind, MessageId
+from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind
 
 if TYPE_CHECKING:
     from openstack_zeromq.driver.listener import ZmqListener
@@ -30,12 +32,14 @@ _MESSAGE_FRAMES = 2
 @dataclass(slots=True, eq=False)
 class Consumer:
     """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, and
-    `routing_id` what the receiver calls it; `ready` is woken when the receiver knows it, and `joined` says so."""
+    `routing_id` what the receiver calls it; `taken`: what it took, or, in a channel that is shared, what any consumer of this
+    process took; `ready` is woken when the receiver knows it, and `joined` says so."""
 
     channel: Channel
     listener: "ZmqListener"
     credit: int
     inbox: Inbox
+    taken: Seen
     name: bytes | None = None
     routing_id: bytes = b""
     joined: bool = False
@@ -52,6 +56,8 @@ class Consuming:
         self._notes = notes
         self._inboxes = original("_thread").allocate_lock()
         self._dialer = sockets.Dialer(sockets.router(ctx, settings.max_message_size))
+        self._remember = settings.message_ttl + REMEMBER
+        self._taken: dict[Channel, Seen] = {}
         self._consumers: list[Consumer] = []
         self._by_name: dict[bytes, Consumer] = {}
         self._routing_ids: dict[bytes, bytes] = {}
@@ -70,21 +76,31 @@ class Consuming:
         """Does any consumer have a message that it has not answered for?"""
         return any(consumer.inbox.holding_any for consumer in self._consumers)
 
+    @property
+    def remembers(self) -> bool:
+        """Is there anything that a new receiver should be told?"""
+        return any(len(taken) for taken in self._taken.values())
+
     # from any thread
 
     def new(self, channel: Channel, listener: "ZmqListener", batch_size: int) -> Consumer:
         """A consumer that is not yet known to the receiver; see `listen`. Its credit is enough for a whole batch."""
         credit = max(self._settings.consumer_credit, batch_size)
-        return Consumer(channel, listener, credit, Inbox(self._settings.message_ttl + REMEMBER))
+        taken = Seen(self._remember)
+        if channel.role is not Role.FANOUT:
+            with self._inboxes:
+                taken = self._taken.setdefault(channel, taken)
+        return Consumer(channel, listener, credit, Inbox(taken), taken)
 
-    def answer(self, consumer: Consumer, message_id: MessageId, answer: Answer, now: float) -> None:
-        """The server took a message, or gives it back."""
+    def answer(self, consumer: Consumer, header: Header, answer: Answer, now: float) -> None:
+        """The server took a message, or gives it back. What it begins to execute now must not run elsewhere if it dies of it."""
+        message_id = header.id
         with self._inboxes:
             if answer is Answer.REQUEUED:
                 consumer.inbox.give_back(message_id)
             else:
                 consumer.inbox.take(message_id, now)
-        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer))
+        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer), at_once=header.kind is not Kind.NOTIFY)
 
     # from the connection's thread
 
@@ -99,11 +115,27 @@ class Consuming:
             consumer.joined = False
         return [_ask(consumer.channel) for consumer in self._consumers]
 
+    def reports(self) -> list[tuple[bytes, bytes, bytes]]:
+        """What was taken and may be sent again by somebody who never heard of it: for a new receiver, which has to know before it
+        hands out anything."""
+        with self._inboxes:
+            ids = [(channel, b"", taken.remembered()) for channel, taken in self._taken.items()]
+            ids += [
+                (consumer.channel, consumer.routing_id, consumer.taken.remembered())
+                for consumer in self._consumers
+                if consumer.channel.role is Role.FANOUT
+            ]
+        return [
+            (wire.encode_control(Kind.REPORT, **_facts(channel)), consumer, wire.encode_ids(taken))
+            for channel, consumer, taken in ids
+            if taken
+        ]
+
     def listening(self, facts: dict[str, object]) -> None:
         """The receiver has bound a channel's socket: connect its consumers that are not there yet, and join."""
         error, path = facts.get("error"), facts.get("path")
         try:
-            channel = Channel(Role(facts["role"]), *(str(facts[key]) for key in ("exchange", "topic", "name")))
+            channel = Channel(Role(str(facts["role"])), *(str(facts[key]) for key in ("exchange", "topic", "name")))
         except (KeyError, ValueError):
             raise MalformedError("control") from None
         if error or not isinstance(path, str):
@@ -132,10 +164,25 @@ class Consuming:
         consumer = self._by_name.get(frames[0])
         if consumer is None:
             return  # its listener has left; the receiver gives the message to another one
-        if len(frames) != 1 + _MESSAGE_FRAMES:
-            self._joined(consumer, frames)
-            return
-        message = Message.read(frames[1], frames[2], now)
+        for item in wire.unbundle(frames[1:]):
+            if len(item) == _MESSAGE_FRAMES:
+                self._message(consumer, item, now)
+            else:
+                self._joined(consumer, item)
+
+    def tick(self, now: float) -> None:
+        """Forget what cannot come again."""
+        with self._inboxes:
+            for taken in (*self._taken.values(), *(consumer.taken for consumer in self._consumers)):
+                taken.tick(now)
+            used = {consumer.channel for consumer in self._consumers}
+            for channel in [channel for channel, taken in self._taken.items() if taken.empty and channel not in used]:
+                del self._taken[channel]
+
+    # private
+
+    def _message(self, consumer: Consumer, frames: list[bytes], now: float) -> None:
+        message = Message.read(frames[0], frames[1], now)
         if not _meant_for(message.header, consumer.channel):
             self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target"))
             raise MalformedError("target")
@@ -146,16 +193,8 @@ class Consuming:
         elif verdict is Verdict.TAKEN:
             self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.TAKEN))
 
-    def tick(self, now: float) -> None:
-        """Forget what cannot come again."""
-        with self._inboxes:
-            for consumer in self._consumers:
-                consumer.inbox.tick(now)
-
-    # private
-
     def _joined(self, consumer: Consumer, frames: list[bytes]) -> None:
-        if len(frames) != _MESSAGE_FRAMES or wire.kind_of(frames[1]) is not Kind.JOINED:
+        if len(frames) != 1 or wire.kind_of(frames[0]) is not Kind.JOINED:
             raise MalformedError("frames")
         consumer.joined = True
         consumer.ready.wake()
@@ -172,25 +211,20 @@ class Consuming:
         return name
 
     def _join(self, consumer: Consumer, name: bytes) -> None:
-        role, exchange, topic, server = consumer.channel
         with self._inboxes:
-            holding, taken = consumer.inbox.holding, consumer.inbox.taken
-        frame = wire.encode_control(
-            Kind.JOIN,
-            role=role.value,
-            exchange=exchange,
-            topic=topic,
-            name=server,
-            credit=max(0, consumer.credit - len(holding)),
-            holding=holding,
-        )
-        answers = wire.encode_answers([AnswerEntry(message_id, Answer.TAKEN) for message_id in taken])
-        sockets.send(self._dialer.socket, [name, frame, answers])
+            holding = consumer.inbox.holding
+        facts = _facts(consumer.channel)
+        frame = wire.encode_control(Kind.JOIN, **facts, credit=max(0, consumer.credit - len(holding)))
+        sockets.send(self._dialer.socket, [name, frame, wire.encode_ids(holding)])
+
+
+def _facts(channel: Channel) -> dict[str, str]:
+    role, exchange, topic, name = channel
+    return {"role": role.value, "exchange": exchange, "topic": topic, "name": name}
 
 
 def _ask(channel: Channel) -> bytes:
-    role, exchange, topic, name = channel
-    return wire.encode_control(Kind.LISTEN, role=role.value, exchange=exchange, topic=topic, name=name)
+    return wire.encode_control(Kind.LISTEN, **_facts(channel))
 
 
 def _meant_for(header: Header, channel: Channel) -> bool:

@@ -42,10 +42,10 @@ class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
         self._replied = message.header.kind is not Kind.CALL
 
     def acknowledge(self) -> None:
-        self._connection.answer(self._consumer, self._header.id, Answer.TAKEN)
+        self._connection.answer(self._consumer, self._header, Answer.TAKEN)
 
     def requeue(self) -> None:
-        self._connection.answer(self._consumer, self._header.id, Answer.REQUEUED)
+        self._connection.answer(self._consumer, self._header, Answer.REQUEUED)
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
         if self._replied:
@@ -116,4 +116,4 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
                 return ZmqIncoming(self._connection, consumer, message, payload.unpack_request(message.body))
             except MalformedError:
                 LOG.error("message %s on %s has a body that is no request; dropped", message.id, consumer.channel)
-                self._connection.answer(consumer, message.id, Answer.REJECTED)
+                self._connection.answer(consumer, message.header, Answer.REJECTED)

@@ -1,7 +1,7 @@
 """Sending: the way out of a service process. Any thread sends by itself; nobody is woken for it.
 
 One real lock guards the outboxes and the one socket that only sends. What could not go out (no receiver yet, no room) waits in
-its order and is sent by the connection's thread when that changes.
+its order, for each target by itself, and is sent by the connection's thread when that changes.
 """
 
 import secrets
@@ -12,12 +12,12 @@ from random import Random
 from typing import NamedTuple
 
 from openstack_zeromq import address, sockets, wire
-from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.bounds import Bounds, Key
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outbox import Outbox, Outcome, Transmit
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.options import Settings
-from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Header, Kind, MessageId
+from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
 _ENOUGH_ANSWERS = 16
 
@@ -38,6 +38,11 @@ class Letter(NamedTuple):
     client: int = 0
     subject: MessageId = NO_ID
 
+    @property
+    def key(self) -> Key:
+        """Its target."""
+        return self.exchange, self.topic, self.server
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -47,11 +52,27 @@ class _Stream:
     origin: int
     outbox: Outbox
     following: int = 1
-    early: "deque[tuple[Letter, Waiter | None]]" = field(default_factory=deque)
+    early: "dict[Key, deque[tuple[Letter, Waiter | None]]]" = field(default_factory=dict)
 
-    def ready_for(self, kind: Kind) -> bool:
-        """Is there room? A reply is never held up by the calls of the same process."""
-        return kind is Kind.REPLY or not self.outbox.full
+    def room(self, letter: Letter) -> bool:
+        """Is there room, and is it this letter's turn? A reply is never held up."""
+        return letter.kind is Kind.REPLY or (letter.key not in self.early and self.outbox.room(letter.key, len(letter.body)))
+
+    def wait(self, letter: Letter, waiter: Waiter | None) -> None:
+        """Not now."""
+        self.early.setdefault(letter.key, deque()).append((letter, waiter))
+
+    def ready(self, key: Key) -> bool:
+        """May the first that waits for this target go?"""
+        letter = self.early[key][0][0]
+        return letter.kind is Kind.REPLY or self.outbox.room(key, len(letter.body))
+
+    def next(self, key: Key) -> tuple[Letter, Waiter | None]:
+        """The first that waits for this target."""
+        found = self.early[key].popleft()
+        if not self.early[key]:
+            del self.early[key]
+        return found
 
 
 class Sending:
@@ -73,6 +94,7 @@ class Sending:
         self._answers: dict[bytes, list[AnswerEntry]] = {}
         self._gathered = 0
         self.answers_due: float | None = None
+        self._closed = False
         self._socket = self._connect()
 
     # from any thread
@@ -81,28 +103,26 @@ class Sending:
         """Send; `waiter` is told what it wants to know."""
         with self.lock:
             stream = self._streams[Kind.NOTIFY if letter.kind is Kind.NOTIFY else Kind.CALL]
-            in_turn = letter.kind is Kind.REPLY or not stream.early
-            if self._incarnation is not None and in_turn and stream.ready_for(letter.kind):
+            if self._incarnation is not None and stream.room(letter):
                 self._post(stream, self._incarnation, letter, waiter)
             else:
-                stream.early.append((letter, waiter))
+                stream.wait(letter, waiter)
 
-    def answer(self, consumer: bytes, entry: AnswerEntry) -> None:
-        """Tell the receiver what became of a message that `consumer` (its routing id) was given. Nobody waits for it, so it goes
-        with the next message, when there are enough of them, or when the connection's thread comes by."""
+    def answer(self, consumer: bytes, entry: AnswerEntry, at_once: bool = False) -> None:
+        """Tell the receiver what became of a message that `consumer` (its routing id) was given. Unless it must be `at_once`, it
+        goes with the next message, when there are enough of them, or when the connection's thread comes by."""
         with self.lock:
             self._answers.setdefault(consumer, []).append(entry)
             self._gathered += 1
             if self.answers_due is None:
                 self.answers_due = time.monotonic() + ANSWERS_WITHIN
-            if self._gathered >= _ENOUGH_ANSWERS:
+            if at_once or self._gathered >= _ENOUGH_ANSWERS:
                 self._flush_answers()
 
     def control(self, consumer: bytes, frame: bytes) -> None:
         """A control frame on behalf of `consumer`, in order with its answers."""
         with self.lock:
-            self._flush_answers()
-            self._out(frame, consumer)
+            self._out((frame, consumer))
 
     def flush_answers(self) -> None:
         """Send the answers that have gathered."""
@@ -114,7 +134,8 @@ class Sending:
         with self.lock:
             for stream in self._streams.values():
                 if waiter.id is None:
-                    stream.early = deque(item for item in stream.early if item[1] is not waiter)
+                    kept = {key: deque(item for item in early if item[1] is not waiter) for key, early in stream.early.items()}
+                    stream.early = {key: early for key, early in kept.items() if early}
                 else:
                     stream.outbox.give_up(waiter.id)
             if waiter.id is not None:
@@ -159,19 +180,27 @@ class Sending:
                         self._settle(outcome)
             self._post_early()
 
-    def replied(self, call: MessageId, body: bytes, progress: bool) -> None:
+    def replied(self, call: MessageId, body: bytes, flags: int) -> None:
         """The reply to `call`, or a sign of life, is here. A caller that gave up had its one outcome: MessagingTimeout."""
         with self.lock:
             waiter = self._waiters.get(call)
             if waiter is None:
                 return
-            if progress:
+            if flags & Flag.PROGRESS:
                 waiter.signs += 1
             else:
-                waiter.body = body
+                if flags & Flag.FAILED:
+                    waiter.answer, waiter.reason = Answer.REJECTED, "the server went away before it replied"
+                else:
+                    waiter.body = body
                 del self._waiters[call]
                 self._streams[Kind.CALL].outbox.give_up(call)
             waiter.wake()
+
+    def say_goodbye(self) -> None:
+        """Nothing more will come; the receiver confirms that it has all that came before."""
+        with self.lock:
+            self._out((wire.encode_control(Kind.LEAVE),))
 
     def tick(self, now: float) -> None:
         """Time passed."""
@@ -185,14 +214,13 @@ class Sending:
             self._post_early()
 
     def close(self) -> None:
-        """Say goodbye; whoever still waits is told so."""
+        """Whoever still waits is told so."""
         with self.lock:
-            self._flush_answers()
-            self._out(wire.encode_control(Kind.LEAVE))
             for waiter in self._waiters.values():
                 waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
                 waiter.wake()
             self._socket.close(200)
+            self._closed = True
 
     # private, with the lock held
 
@@ -220,9 +248,8 @@ class Sending:
         if waiter is not None:
             waiter.id = message_id
             self._waiters[message_id] = waiter
-        self._flush_answers()
         for action in stream.outbox.add(Message.new(header, letter.body, now)):
-            self._out(action.message.frame, letter.body)
+            self._out((action.message.frame, letter.body))
 
     def _turn(self, letter: Letter) -> int:
         """How many messages went to this bare topic before."""
@@ -238,15 +265,15 @@ class Sending:
         if self._incarnation is None:
             return
         for stream in self._streams.values():
-            while stream.early and stream.ready_for(stream.early[0][0].kind):
-                letter, waiter = stream.early.popleft()
-                self._post(stream, self._incarnation, letter, waiter)
+            for key in list(stream.early):
+                while key in stream.early and stream.ready(key):
+                    self._post(stream, self._incarnation, *stream.next(key))
 
     def _transmit(self, action: Transmit, now: float) -> None:
         message = action.message
         incarnation = self._incarnation or 0
-        frames = [message.stamped(now, by=incarnation, to=incarnation, resent=action.resent), message.body]
-        self._out(*frames, *([action.former_host.encode()] if action.former_host else []))
+        frame = message.stamped(now, by=incarnation, to=incarnation, resent=action.resent)
+        self._out((frame, message.body, action.former_host.encode()) if action.former_host else (frame, message.body))
 
     def _settle(self, outcome: Outcome) -> None:
         """Tell the sender. A call goes on waiting for its reply; a cast is content once it was accepted."""
@@ -266,13 +293,16 @@ class Sending:
             waiter.wake()
 
     def _flush_answers(self) -> None:
-        answers, self._answers, self._gathered, self.answers_due = self._answers, {}, 0, None
-        for consumer, entries in answers.items():
-            self._out(wire.encode_answers(entries), consumer)
+        if self._answers:
+            self._out()
 
-    def _out(self, *frames: bytes) -> None:
-        """Never waits: the queue of this socket has no bound of its own."""
-        sockets.send(self._socket, frames)
+    def _out(self, *items: tuple[bytes, ...]) -> None:
+        """Send, together with the answers that have gathered. Never waits: the queue of this socket has no bound of its own."""
+        answers = [(wire.encode_answers(entries), consumer) for consumer, entries in self._answers.items()]
+        if answers:
+            self._answers, self._gathered, self.answers_due = {}, 0, None
+        for frames in wire.together([*answers, *items]) if not self._closed else ():
+            sockets.send(self._socket, frames)
 
     def _connect(self) -> sockets.ZmqSocket:
         routing_id = self._client.to_bytes(8, "big") + secrets.token_bytes(4)

@@ -5,12 +5,13 @@ Node names are compared as they stand. Topics come in as the wire has them (`add
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from openstack_zeromq.address import compact
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class View:
     """What is known at one moment: topic -> hosts, and where a host listens (absent: its name is its address)."""
 
@@ -21,6 +22,7 @@ class View:
         """Hosts that serve `topic`; empty when unknown."""
         return self.topics.get(topic, ())
 
+    @cached_property
     def nodes(self) -> frozenset[str]:
         """Every node that is mentioned at all."""
         return frozenset(self.endpoints).union(*self.topics.values())
@@ -50,7 +52,7 @@ class Matchmaker(ABC):
         A server that is named like a node is on that node. Otherwise the store may say (`topic:server`); if it does not, the
         server can be on any host of the topic: the hosts themselves know.
         """
-        if server in self.view.nodes():
+        if server in self.view.nodes:
             return (server,)
         return self.view.hosts(compact(f"{topic}:{server}")) or self.view.hosts(topic)
 

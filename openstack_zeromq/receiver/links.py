@@ -6,20 +6,22 @@ us comes in on the connection that it dialled.
 
 import struct
 from collections.abc import Iterator
+from functools import partial
 
 import zmq
 from oslo_log import log as logging
 
 from openstack_zeromq import sockets, wire
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import Origin
+from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.delivery.outgoing import Send
+from openstack_zeromq.delivery.past import Origin
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.options import GROUP
-from openstack_zeromq.receiver.answers import Answers
+from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
@@ -52,17 +54,15 @@ class Links:
         self._host_of: dict[bytes, str] = {}
         self._name_of: dict[str, bytes] = {}
         self._addresses: dict[bytes, str] = {}
-        self.answers: Answers[Origin] = Answers(self._send_answers, self._lost_answers)
+        self._answers = Departures(partial(sockets.send, self.inward))
+        self._messages = Departures(partial(sockets.send, self.outward))
         self._bind()
 
     # outward: messages to peers, their answers back
 
     def dial(self, host: str) -> None:
         """Open a fresh connection to `host`, instead of the one there was."""
-        former = self._name_of.pop(host, None)
-        if former is not None:
-            del self._host_of[former]
-            self._dialer.close(former)
+        self.hang_up(host)
         address, port = self._matchmaker.endpoint(host, self._settings.port)
         try:
             name = self._dialer.open(sockets.tcp_endpoint(address, port))
@@ -71,16 +71,22 @@ class Links:
             return
         self._name_of[host], self._host_of[name] = name, host
 
+    def hang_up(self, host: str) -> None:
+        """Close the connection to `host`, if there is one."""
+        name = self._name_of.pop(host, None)
+        if name is not None:
+            del self._host_of[name]
+            self._dialer.close(name)
+
     def ping(self, host: str) -> None:
-        self._send(host, self._ping)
+        self._go(host, (self._ping,), 0)
 
     def send(self, action: Send, now: float) -> None:
         """Put a message on the link; should the link die now, it is sent again when the link is back."""
-        link = self._node.links[action.host]
-        frame = action.message.stamped(
-            now, by=self._incarnation, to=link.incarnation or 0, resent=action.resent, round_=action.round
-        )
-        self._send(action.host, frame, action.message.body)
+        message, host = action.message, action.host
+        to = self._node.links[host].incarnation or 0
+        frame = message.stamped(now, by=self._incarnation, to=to, resent=action.resent, round_=action.round)
+        self._go(host, (frame, message.body), len(message.body))
 
     def from_peers(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read answers and pongs, at most `limit`."""
@@ -89,7 +95,8 @@ class Links:
             if host is None:
                 continue
             try:
-                yield self._read_answer(host, frames[1:], now)
+                for item in wire.unbundle(frames[1:]):
+                    yield self._read_answer(host, item, now)
             except MalformedError as exc:
                 self._report.bad(Counter.MALFORMED, host, f"answer on a link: {exc.reason}")
 
@@ -98,15 +105,34 @@ class Links:
     def messages(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read what peers send, at most `limit`."""
         for _ in range(limit):
-            try:
-                origin = self.inward.recv(zmq.DONTWAIT)
-            except zmq.Again:
+            if not sockets.readable(self.inward):
                 return
-            frames = self._rest(origin)
+            origin, frames, address = sockets.receive(self.inward, self._addresses)
+            if address:
+                self._note_address(origin, address)
             try:
-                yield self._read_message(origin, frames, now)
+                for item in wire.unbundle(frames):
+                    yield self._read_message(origin, item, now)
             except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, self._addresses.get(origin, "?"), f"frames on a link: {exc.reason}")
+                self._report.bad(Counter.MALFORMED, self._addresses[origin], f"frames on a link: {exc.reason}")
+
+    @property
+    def due(self) -> float | None:
+        """When `flush` has something to do though nothing new has come."""
+        return self._answers.due
+
+    def respond(self, action: Respond, now: float) -> None:
+        """Answer for a message; nobody waits for TAKEN."""
+        self._answers.answer(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
+
+    def flush(self, now: float) -> None:
+        """Let leave what has gathered; what the peer is not there for will be sent or asked for again."""
+        self._messages.flush(now)
+        self._messages.undelivered.clear()
+        self._answers.flush(now)
+        for _, load in self._answers.undelivered:
+            self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
+        self._answers.undelivered.clear()
 
     def watch(self) -> None:
         """Count connections that ended: before their handshake was done, or later."""
@@ -145,36 +171,23 @@ class Links:
                 remedy = f"see [{GROUP}] rpc_zmq_bind_address and rpc_zmq_port"
             raise ConfigError(f"cannot listen on {address} port {port}: {exc.strerror}: {remedy}") from None
 
-    def _send(self, host: str, *frames: bytes) -> None:
+    def _go(self, host: str, frames: tuple[bytes, ...], size: int) -> None:
         name = self._name_of.get(host)
         if name is not None:
-            sockets.send(self.outward, [name, *frames])
+            self._messages.item(name, frames, size)
 
-    def _send_answers(self, origin: Origin, frame: bytes) -> bool:
-        return sockets.send(self.inward, [origin, frame])
-
-    def _lost_answers(self, count: int) -> None:
-        self._node.counts[Counter.UNANSWERABLE] += count
-
-    def _rest(self, origin: Origin) -> list[bytes]:
-        """The frames behind the routing id; from a new connection, note where it comes from."""
-        if origin in self._addresses or not self.inward.get(zmq.RCVMORE):
-            return self.inward.recv_multipart() if self.inward.get(zmq.RCVMORE) else []
-        first = self.inward.recv(copy=False)
+    def _note_address(self, origin: Origin, address: str) -> None:
         if len(self._addresses) >= _KNOWN_PEERS:
             self._addresses.clear()
-        self._addresses[origin] = str(first.get("Peer-Address")).removeprefix("::ffff:")
-        more = self.inward.recv_multipart() if first.more else []
-        return [first.bytes, *more]
+        self._addresses[origin] = address.removeprefix("::ffff:")
 
     def _read_message(self, origin: Origin, frames: list[bytes], now: float) -> list[Action]:
-        if not frames:
-            raise MalformedError("empty")
         if len(frames) == 1:
-            if wire.kind_of(frames[0]) is not Kind.PING:
-                raise MalformedError("truncated" if wire.kind_of(frames[0]) in wire.MESSAGE_KINDS else "kind")
+            kind = wire.kind_of(frames[0])
+            if kind is not Kind.PING:
+                raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
             wire.decode_control(frames[0])
-            sockets.send(self.inward, [origin, self._pong])
+            self._answers.item(origin, (self._pong,), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -184,7 +197,7 @@ class Links:
             return []
         if len(message.body) > self._settings.max_message_size:
             entry = AnswerEntry(message.id, Answer.REJECTED, "body above zmq_max_message_size")
-            self.answers.add(origin, entry, urgent=True, now=now)
+            self._answers.answer(origin, entry, urgent=True, now=now)
             raise MalformedError("oversized")
         return self._node.peer_message(origin, message, now)
 

@@ -7,6 +7,7 @@ Every channel has a socket of its own, bound when the first consumer asks and re
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import zmq
@@ -16,24 +17,27 @@ from openstack_zeromq import address, sockets, wire
 from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.channel import ConsumerId
 from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.incoming import CLIENT_BYTES
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
+from openstack_zeromq.delivery.outgoing import Tell
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
-from openstack_zeromq.receiver.answers import Answers
+from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.me import Me
+from openstack_zeromq.receiver.processes import Processes
 from openstack_zeromq.receiver.services import Services
-from openstack_zeromq.wire import Answer, AnswerEntry, Kind, MessageId
+from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
 LOG = logging.getLogger(__name__)
 
-_CLIENT_BYTES = 8
 _OUTLET_BYTES = 12
 _UNUSED_FOR = 3.0
 _MESSAGE_FRAMES = 2
-_RESENT_FRAMES = 3
+_LONG_FRAMES = 3
 _JOIN_FRAMES = 2
 _JOINED = wire.encode_control(Kind.JOINED)
+_LEFT = wire.encode_control(Kind.LEFT)
 
 
 class Local:
@@ -45,11 +49,13 @@ class Local:
         self._report = me.report
         self._incarnation = me.incarnation
         self._pong = me.introduction(Kind.PONG)
-        self.answers: Answers[int] = Answers(self._send_answers, self._lost_answers)
         self._bound: dict[Channel, float] = {}
-        self._services = Services(settings.ipc_dir)
+        self._services = Services(settings.ipc_dir, me.report)
+        self.processes = Processes()
         self.ingress = sockets.router(ctx, settings.max_message_size)
         self.channels = sockets.router(ctx, settings.max_message_size)
+        self._to_clients = Departures(partial(sockets.send, self.ingress))
+        self._to_consumers = Departures(partial(sockets.send, self.channels))
         _remove_stale(settings.ipc_dir)
         try:
             self.ingress.bind(f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}")
@@ -62,31 +68,64 @@ class Local:
 
     def from_clients(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read the common socket, at most `limit` messages."""
-        for frames in sockets.drain(self.ingress, limit):
+        for _ in range(limit):
+            if not sockets.readable(self.ingress):
+                return
+            name, frames, address_ = sockets.receive(self.ingress, self.processes)
+            if address_:
+                self._watch(name, address_)
             try:
-                yield self._read_client(frames, now)
+                for item in wire.unbundle(frames):
+                    yield self._read_client(name, item, now)
             except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, f"service {frames[0].hex()}", exc.reason)
+                self._report.bad(Counter.MALFORMED, f"service {name.hex()}", exc.reason)
 
     def from_consumers(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read the channels' sockets, at most `limit` messages."""
         for frames in sockets.drain(self.channels, limit):
             try:
-                yield self._read_consumer(frames, now)
+                for item in wire.unbundle(frames[1:]):
+                    yield self._read_consumer(frames[0], item, now)
             except MalformedError as exc:
                 self._report.bad(Counter.MALFORMED, f"consumer {frames[0].hex()}", exc.reason)
 
+    def ended(self, now: float) -> None:
+        """Processes of services have ended."""
+        for name in self.processes.ended():
+            self._node.client_ended(int.from_bytes(name[:CLIENT_BYTES], "big"), now)
+
     # to services
 
-    def hand(self, consumer: ConsumerId, message: Message, now: float) -> bool:
-        """Give a message to a consumer; False when it is gone."""
-        return sockets.send(
-            self.channels, [consumer, message.stamped(now, by=self._incarnation, to=0, resent=False), message.body]
-        )
+    @property
+    def due(self) -> float | None:
+        """When `flush` has something to do though nothing new has come."""
+        return self._to_clients.due
 
-    def reply(self, client: int, message: Message) -> bool:
-        """Give a reply to the service that called; False when it is gone."""
-        return sockets.send(self.ingress, [client.to_bytes(_CLIENT_BYTES, "big"), message.frame, message.body])
+    def tell(self, action: Tell, now: float) -> None:
+        """Tell a service what became of its message."""
+        self._to_clients.answer(_name(action.client), action.entry, action.urgent, now)
+
+    def hand(self, consumer: ConsumerId, message: Message, now: float) -> None:
+        """Give a message to a consumer."""
+        frame = message.stamped(now, by=self._incarnation, to=0, resent=False)
+        self._to_consumers.item(consumer, (frame, message.body), len(message.body))
+
+    def reply(self, client: int, message: Message) -> None:
+        """Give a reply to the service that called."""
+        self._to_clients.item(_name(client), (message.frame, message.body), len(message.body))
+
+    def flush(self, now: float) -> list[Action]:
+        """Let leave what has gathered; what follows for those that are gone."""
+        self._to_clients.flush(now)
+        self._to_consumers.flush(now)
+        gone, self._to_consumers.undelivered = self._to_consumers.undelivered, []
+        actions = [action for consumer, _ in gone for action in self._node.leave(consumer, now)]
+        silent, self._to_clients.undelivered = self._to_clients.undelivered, []
+        for name, load in silent:
+            self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
+            for reply in [wire.decode(frames[0]) for frames in load.items if len(frames) == _MESSAGE_FRAMES]:
+                actions += self._node.reply_failed(reply.id, int.from_bytes(name[:CLIENT_BYTES], "big"), now)
+        return actions
 
     def tick(self, now: float) -> None:
         """Remove the sockets of channels that nobody consumes any more."""
@@ -100,35 +139,48 @@ class Local:
     def close(self) -> None:
         for channel in list(self._bound):
             self._unbind(channel)
+        self.processes.close()
         self.ingress.close(500)
         self.channels.close(500)
         Path(self._settings.ipc_dir, address.RECEIVER_SOCKET).unlink(missing_ok=True)
 
     # private
 
-    def _read_client(self, frames: list[bytes], now: float) -> list[Action]:
+    def _watch(self, name: bytes, address_: str) -> None:
+        """Know a service by its process; one that we cannot see (in another container, perhaps) has only its pings to show."""
+        if len(name) != CLIENT_BYTES:
+            self.processes.note(name)
+        elif self.processes.watch(name, address_):
+            self._node.client_watched(int.from_bytes(name, "big"))
+
+    def _read_client(self, name: bytes, frames: list[bytes], now: float) -> list[Action]:
         """A service has two connections: one that only sends, and one for all the rest. Both begin with its client id."""
-        if len(frames[0]) not in (_CLIENT_BYTES, _OUTLET_BYTES):
+        if len(name) not in (CLIENT_BYTES, _OUTLET_BYTES):
             raise MalformedError("identity")
-        client = int.from_bytes(frames[0][:_CLIENT_BYTES], "big")
-        if len(frames) == 1 + _RESENT_FRAMES:
-            return self._read_message(client, frames[1], frames[2], now, frames[3].decode("utf-8", "replace"))
-        if len(frames) == 1 + _MESSAGE_FRAMES:
-            kind = wire.kind_of(frames[1])
+        client = int.from_bytes(name[:CLIENT_BYTES], "big")
+        kind = wire.kind_of(frames[0])
+        if len(frames) == _MESSAGE_FRAMES:
             if kind in wire.MESSAGE_KINDS:
-                return self._read_message(client, frames[1], frames[2], now)
-            return self._read_for_consumer(client, kind, frames[1], frames[2], now)
-        if len(frames) != _MESSAGE_FRAMES:
+                return self._read_message(client, frames[0], frames[1], now)
+            return self._read_for_consumer(client, kind, frames[0], frames[1], now)
+        if len(frames) == _LONG_FRAMES:
+            if kind in wire.MESSAGE_KINDS:
+                return self._read_message(client, frames[0], frames[1], now, frames[2].decode("utf-8", "replace"))
+            return self._read_report(client, kind, frames, now)
+        if len(frames) != 1:
             raise MalformedError("frames")
-        kind = wire.kind_of(frames[1])
-        facts = wire.decode_control(frames[1])
+        return self._read_control(client, name, kind, wire.decode_control(frames[0]), now)
+
+    def _read_control(self, client: int, name: bytes, kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
+        """What a service says of itself."""
         if kind is Kind.PING:
-            sockets.send(self.ingress, [frames[0], self._pong])
+            self._to_clients.item(name, (self._pong,), 0)
             return self._node.client_ping(client, now, facts.get("settled") == self._incarnation)
         if kind is Kind.LISTEN:
-            self._listen(frames[0], _channel(facts), now)
+            self._listen(name, _channel(facts), now)
             return []
         if kind is Kind.LEAVE:
+            self._to_clients.item(_name(client), (_LEFT,), 0)
             return self._node.client_left(client, now)
         raise MalformedError("kind")
 
@@ -146,17 +198,11 @@ class Local:
         return self._node.client_message(client, message, now, former_host)
 
     def _reject(self, client: int, message: Message, reason: str, now: float) -> None:
-        self.answers.add(client, AnswerEntry(message.id, Answer.REJECTED, reason), urgent=True, now=now)
-
-    def _send_answers(self, client: int, frame: bytes) -> bool:
-        return sockets.send(self.ingress, [client.to_bytes(_CLIENT_BYTES, "big"), frame])
-
-    def _lost_answers(self, count: int) -> None:
-        self._node.counts[Counter.UNANSWERABLE] += count
+        self._to_clients.answer(_name(client), AnswerEntry(message.id, Answer.REJECTED, reason), urgent=True, now=now)
 
     def _read_for_consumer(self, client: int, kind: Kind, frame: bytes, consumer: ConsumerId, now: float) -> list[Action]:
         """What a service says on behalf of one of its own consumers (or of itself, the consumer of replies)."""
-        if int.from_bytes(consumer[:_CLIENT_BYTES], "big") != client:
+        if int.from_bytes(consumer[:CLIENT_BYTES], "big") != client:
             raise MalformedError("identity")
         if kind is Kind.ANSWERS:
             return self._node.consumer_answers(consumer, wire.decode_answers(frame), now)
@@ -165,27 +211,33 @@ class Local:
         stay = wire.decode_control(frame).get("drain") is True
         return self._node.drain(consumer, now) if stay else self._node.leave(consumer, now)
 
-    def _read_consumer(self, frames: list[bytes], now: float) -> list[Action]:
-        """A consumer joins, and says in the same breath what it has taken from an earlier receiver."""
-        if len(frames) != 1 + _JOIN_FRAMES:
+    def _read_report(self, client: int, kind: Kind, frames: list[bytes], now: float) -> list[Action]:
+        """A service tells what it took from an earlier receiver: through a channel, or (a fanout) as one of its consumers."""
+        frame, consumer, taken = frames
+        if kind is not Kind.REPORT:
+            raise MalformedError("kind")
+        channel = _channel(wire.decode_control(frame))
+        if (channel.role is Role.FANOUT) != bool(consumer):
+            raise MalformedError("control")
+        if consumer and int.from_bytes(consumer[:CLIENT_BYTES], "big") != client:
+            raise MalformedError("identity")
+        return self._node.report(consumer or channel, wire.decode_ids(taken), now)
+
+    def _read_consumer(self, consumer: ConsumerId, frames: list[bytes], now: float) -> list[Action]:
+        """A consumer joins, and says in the same breath what it still works on."""
+        if len(frames) != _JOIN_FRAMES:
             raise MalformedError("frames")
-        consumer, frame, taken = frames
-        if wire.kind_of(frame) is not Kind.JOIN or wire.kind_of(taken) is not Kind.ANSWERS:
+        frame, holding = frames
+        if wire.kind_of(frame) is not Kind.JOIN:
             raise MalformedError("kind")
         facts = wire.decode_control(frame)
-        credit, holding = facts.get("credit"), facts.get("holding")
-        if not isinstance(credit, int) or credit < 0 or not isinstance(holding, list):
+        channel, credit = _channel(facts), facts.get("credit")
+        if not isinstance(credit, int) or credit < 0:
             raise MalformedError("control")
-        try:
-            held = [MessageId(int(origin), int(sequence)) for origin, sequence in holding]
-        except (TypeError, ValueError, OverflowError):
-            raise MalformedError("control") from None
-        LOG.info("consumer %s joins channel %s", consumer.hex(), _channel(facts))
-        answers = wire.decode_answers(taken)
-        actions = self._node.join(_channel(facts), consumer, credit, held, now)
-        actions += self._node.consumer_answers(consumer, answers, now)
-        sockets.send(self.channels, [consumer, _JOINED])
-        return actions
+        held = wire.decode_ids(holding)
+        LOG.info("consumer %s joins channel %s", consumer.hex(), channel)
+        self._to_consumers.item(consumer, (_JOINED,), 0)
+        return self._node.join(channel, consumer, credit, held, now)
 
     def _listen(self, client: bytes, channel: Channel, now: float) -> None:
         path = address.socket_path(self._settings.ipc_dir, channel)
@@ -198,15 +250,8 @@ class Local:
             error = f"cannot make the socket {path}: {exc.strerror}"
             LOG.error("channel %s: %s", channel, error)
         role, exchange, topic, name = channel
-        sockets.send(
-            self.ingress,
-            [
-                client,
-                wire.encode_control(
-                    Kind.LISTENING, role=role.value, exchange=exchange, topic=topic, name=name, path=path, error=error
-                ),
-            ],
-        )
+        facts = {"role": role.value, "exchange": exchange, "topic": topic, "name": name, "path": path, "error": error}
+        self._to_clients.item(client, (wire.encode_control(Kind.LISTENING, **facts),), 0)
 
     def _unbind(self, channel: Channel) -> None:
         del self._bound[channel]
@@ -215,9 +260,13 @@ class Local:
         Path(path).unlink(missing_ok=True)
 
 
+def _name(client: int) -> bytes:
+    return client.to_bytes(CLIENT_BYTES, "big")
+
+
 def _channel(facts: dict[str, object]) -> Channel:
     try:
-        role = Role(facts.get("role"))
+        role = Role(str(facts.get("role")))
     except ValueError:
         raise MalformedError("control") from None
     names = [facts.get(key) for key in ("exchange", "topic", "name")]

@@ -1,6 +1,7 @@
-"""The receiver's loop: read what is there, let the node decide, do what it says, send the gathered answers, again.
+"""The receiver's loop: read what is there, let the node decide, do what it says, let leave what has gathered, again.
 
-One thread, one poller. Answers are gathered and go out together, so that a busy link carries few frames.
+One thread, one poller. What goes to services leaves before what goes to peers: a service that must send again after this
+receiver was killed then knows to which host its message went.
 """
 
 import fcntl
@@ -19,27 +20,30 @@ import zmq
 from oslo_log import log as logging
 
 from openstack_zeromq import sockets
-from openstack_zeromq.delivery.channel import Bounds, Hand
+from openstack_zeromq.delivery.bounds import Bounds
+from openstack_zeromq.delivery.channel import Hand
+from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Reply, Respond
-from openstack_zeromq.delivery.link import Dial, Ping
+from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
+from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.admin import Admin
 from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.receiver.services import remembered
-from openstack_zeromq.wire import MAJOR, MINOR, Answer
+from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
 
 _TICK = 0.05
 _LOOK_EVERY = 0.5
-_BATCH = 256
+_BATCH = 32
 _REMEMBER = 600.0
 
 
@@ -64,9 +68,16 @@ class Receiver:
         self._matchmaker = matchmaker(settings)
         self._incarnation = secrets.randbits(63)
         bounds = Bounds(settings.topic_backlog, settings.backlog_size)
-        facts = NodeFacts(settings.host, bounds, settings.message_ttl + _REMEMBER, lambda: random.uniform(0.8, 1.2))  # noqa: S311
-        self._node = Node(facts, self._matchmaker, self._started, remembered(settings.ipc_dir))
-        report = Report(self._node.counts)
+        facts = NodeFacts(
+            settings.host,
+            bounds,
+            settings.message_ttl + _REMEMBER,
+            lambda: random.uniform(0.8, 1.2),  # noqa: S311 - spreads retries, guards nothing
+            settings.link_idle,
+        )
+        self._node = Node(facts, self._matchmaker, self._started, remembered(settings.ipc_dir), secrets.randbits(63))
+        report = self._report = Report(self._node.counts)
+        descriptors.raise_limit()
         self._context = sockets.context()
         me = Me(settings, self._node, report, self._incarnation)
         self._links = Links(self._context, me, self._matchmaker)
@@ -97,6 +108,7 @@ class Receiver:
             self._links.monitor,
             self._local.ingress,
             self._local.channels,
+            self._local.processes,
             self._admin.socket,
             self._wake_read,
         ):
@@ -104,7 +116,7 @@ class Receiver:
         next_tick = next_look = 0.0
         while not self._stopping:
             now = time.monotonic()
-            due = min(moment for moment in (next_tick, self._links.answers.due, self._local.answers.due) if moment is not None)
+            due = min(moment for moment in (next_tick, self._links.due, self._local.due) if moment is not None)
             ready = {handle for handle, _ in poller.poll(max(0, math.ceil((due - now) * 1000)))}
             now = time.monotonic()
             self._read(ready, now)
@@ -114,9 +126,8 @@ class Receiver:
                 self._local.tick(now)
             if now >= next_look or self._reload:
                 next_look = now + _LOOK_EVERY
-                self._look_at_routes(now)
-            self._links.answers.flush(now)
-            self._local.answers.flush(now)
+                self._look_around(now)
+            self._flush(now)
         LOG.info("receiver of node %s stops", self._settings.host)
 
     def stop(self) -> None:
@@ -140,8 +151,8 @@ class Receiver:
 
     def close(self) -> None:
         """Give back everything; what was not taken lives on with its senders."""
-        for answers in (self._links.answers, self._local.answers):
-            answers.flush(math.inf)
+        self._local.flush(math.inf)
+        self._links.flush(math.inf)
         self._admin.close()
         self._links.close()
         self._local.close()
@@ -154,6 +165,7 @@ class Receiver:
         """What the admin socket answers."""
         now = time.monotonic()
         node = self._node
+        in_flight = node.outgoing.in_flight()
         return {
             "node": self._settings.host,
             "incarnation": f"{self._incarnation:016x}",
@@ -163,8 +175,7 @@ class Receiver:
             "matchmaker": {"backend": self._settings.matchmaker, "problem": self._matchmaker.problem},
             "services": len(node.clients),
             "links": {
-                host: {"state": link.state.value, "in_flight": node.outgoing.in_flight(host)}
-                for host, link in sorted(node.links.items())
+                host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
             },
             "channels": {
                 str(channel): {"consumers": queue.consumers, "depth": queue.depth}
@@ -188,6 +199,8 @@ class Receiver:
             if source in ready:
                 for actions in read(_BATCH, now):
                     self._do(actions, now)
+        if local.processes.fileno() in ready:
+            local.ended(now)
         if links.monitor in ready:
             links.watch()
         if self._admin.socket.fileno() in ready:
@@ -198,24 +211,33 @@ class Receiver:
     def _do(self, actions: Iterable[Action], now: float) -> None:
         for action in actions:
             match action:
-                case Tell():
-                    self._local.answers.add(action.client, action.entry, action.urgent, now)
-                case Respond():
-                    self._links.answers.add(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
                 case Send():
                     self._links.send(action, now)
                 case Hand():
-                    if not self._local.hand(action.consumer, action.message, now):
-                        self._do(self._node.leave(action.consumer, now), now)
+                    self._local.hand(action.consumer, action.message, now)
+                case Tell():
+                    self._local.tell(action, now)
+                case Respond():
+                    self._links.respond(action, now)
                 case Reply():
-                    if not self._local.reply(action.client, action.message):
-                        self._do(self._node.reply_failed(action.message.id, action.client, now), now)
+                    self._local.reply(action.client, action.message)
                 case Dial():
                     self._links.dial(action.host)
                 case Ping():
                     self._links.ping(action.host)
+                case Close():
+                    self._links.hang_up(action.host)
 
-    def _look_at_routes(self, now: float) -> None:
+    def _flush(self, now: float) -> None:
+        """Who turns out to be gone leaves work for others: until there is none."""
+        while actions := self._local.flush(now):
+            self._do(actions, now)
+        self._links.flush(now)
+
+    def _look_around(self, now: float) -> None:
+        """Twice a second: are there descriptors left, and what does the matchmaker know?"""
+        if (left := descriptors.left()) < descriptors.RESERVE:
+            self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
         before = self._matchmaker.problem
         if self._matchmaker.refresh():

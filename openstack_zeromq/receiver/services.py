@@ -7,25 +7,34 @@ service, `service.<client id>`; gone services are removed, so a first start find
 from collections.abc import Collection
 from pathlib import Path
 
+from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.receiver.report import Report
+
 _PREFIX = "service."
 
 
 class Services:
     """The files below `ipc_dir`."""
 
-    def __init__(self, ipc_dir: str) -> None:
+    def __init__(self, ipc_dir: str, report: Report) -> None:
         self._directory = Path(ipc_dir)
+        self._report = report
         self._written = remembered(ipc_dir)
 
     def keep(self, clients: Collection[int]) -> None:
-        """Write down exactly `clients`."""
+        """Write down exactly `clients`; what cannot be written now (a full disk, no descriptors) is tried again next time."""
         if clients == self._written:
             return
-        for client in set(clients) - self._written:
-            self._file(client).touch(mode=0o600)
-        for client in self._written - set(clients):
-            self._file(client).unlink(missing_ok=True)
-        self._written = set(clients)
+        wanted = set(clients)
+        try:
+            for client in wanted - self._written:
+                self._file(client).touch(mode=0o600)
+                self._written.add(client)
+            for client in self._written - wanted:
+                self._file(client).unlink(missing_ok=True)
+                self._written.discard(client)
+        except OSError as exc:
+            self._report.bad(Counter.UNWRITTEN, str(self._directory), f"who is connected cannot be written down: {exc.strerror}")
 
     def _file(self, client: int) -> Path:
         return self._directory / f"{_PREFIX}{client:016x}"

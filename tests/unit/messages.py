@@ -4,7 +4,8 @@ from collections import Counter as Counts
 from collections.abc import Iterable
 
 from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.channel import Bounds, Hand
+from openstack_zeromq.delivery.bounds import Bounds
+from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Incoming, Respond
 from openstack_zeromq.delivery.message import Message

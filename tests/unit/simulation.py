@@ -13,22 +13,24 @@ the same way. What can go wrong, and does when it is asked to:
 
 import heapq
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
 from openstack_zeromq import wire
 from openstack_zeromq.address import Channel, Role
-from openstack_zeromq.delivery.channel import Bounds, Hand
+from openstack_zeromq.delivery.bounds import Bounds
+from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.incoming import Reply, Respond
-from openstack_zeromq.delivery.link import Dial, Ping
+from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outbox import Outbox, Transmit
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
-from openstack_zeromq.receiver.answers import LAZY, Answers
+from openstack_zeromq.delivery.seen import Seen
+from openstack_zeromq.receiver.departures import LAZY, Departures
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
 EXCHANGE = "nova"
@@ -165,8 +167,8 @@ class Life:
         self.node = Node(facts, fabric, fabric.now, set(receiver.known))
         self.conns: dict[str, Conn] = {}
         self.consumers: dict[bytes, Consumer] = {}
-        self.to_services: Answers[int] = Answers(self._answer_service, lambda _count: None)
-        self.to_peers: Answers[bytes] = Answers(self._answer_peer, lambda _count: None)
+        self.to_services = Departures(self._answer_service)
+        self.to_peers = Departures(self._answer_peer)
         fabric.after(TICK, self._tick)
 
     @property
@@ -183,9 +185,9 @@ class Life:
         for action in actions:
             match action:
                 case Tell():
-                    self.to_services.add(action.client, action.entry, action.urgent, now)
+                    self.to_services.answer(action.client.to_bytes(8, "big"), action.entry, action.urgent, now)
                 case Respond():
-                    self.to_peers.add(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
+                    self.to_peers.answer(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
                 case Send():
                     to = self.node.links[action.host].incarnation or 0
                     frame = action.message.stamped(now, by=self.incarnation, to=to, resent=action.resent, round_=action.round)
@@ -203,6 +205,8 @@ class Life:
                         service.from_receiver.put(lambda s=service, m=action.message: s.reply_arrived(m.frame, m.body))
                 case Dial():
                     self._dial(action.host)
+                case Close():
+                    self._hang_up(action.host)
                 case Ping():
                     self._to_peer(action.host, lambda there, origin: there.pinged(origin))
 
@@ -230,10 +234,10 @@ class Life:
             (service for service in self.fabric.services.values() if service.client == client and service.at is self), None
         )
 
-    def _answer_service(self, client: int, frame: bytes) -> bool:
-        service = self._service(client)
+    def _answer_service(self, frames: Sequence[bytes]) -> bool:
+        service = self._service(int.from_bytes(frames[0], "big"))
         if service is not None:
-            service.from_receiver.put(lambda: service.answered(frame))
+            service.from_receiver.put(lambda: service.answered(frames[1]))
         return service is not None
 
     def _hand(self, hand: Hand) -> bool:
@@ -251,12 +255,12 @@ class Life:
         service.from_receiver.put(lambda: service.ponged(self))
         self.do(self.node.client_ping(service.client, self.fabric.now, settled == self.incarnation))
 
-    def joined(self, consumer: "Consumer", credit: int, holding: list[MessageId], taken: bytes) -> None:
+    def reported(self, lane: Channel | bytes, taken: list[MessageId]) -> None:
+        self.do(self.node.report(lane, taken, self.fabric.now))
+
+    def joined(self, consumer: "Consumer", credit: int, holding: list[MessageId]) -> None:
         self.consumers[consumer.id] = consumer
-        now = self.fabric.now
-        actions = self.node.join(consumer.channel, consumer.id, credit, holding, now)
-        actions += self.node.consumer_answers(consumer.id, wire.decode_answers(taken), now)
-        self.do(actions)
+        self.do(self.node.join(consumer.channel, consumer.id, credit, holding, self.fabric.now))
         consumer.down.put(lambda: consumer.service.knows(consumer, self))
 
     def left(self, consumer: "Consumer", drain: bool) -> None:
@@ -266,10 +270,13 @@ class Life:
 
     # peers
 
-    def _dial(self, host: str) -> None:
+    def _hang_up(self, host: str) -> None:
         former = self.conns.pop(host, None)
         if former is not None:
             former.close()
+
+    def _dial(self, host: str) -> None:
+        self._hang_up(host)
         self.conns[host] = Conn(self, self.fabric.receivers[host])
 
     def _to_peer(self, host: str, deliver: "Callable[[Life, bytes], None]") -> None:
@@ -277,10 +284,10 @@ class Life:
         if conn is not None:
             conn.forth(deliver)
 
-    def _answer_peer(self, origin: bytes, frame: bytes) -> bool:
-        conn = next((conn for conn in self.receiver.inward if conn.id == origin and conn.at is self), None)
+    def _answer_peer(self, frames: Sequence[bytes]) -> bool:
+        conn = next((conn for conn in self.receiver.inward if conn.id == frames[0] and conn.at is self), None)
         if conn is not None:
-            conn.back(lambda home: home.answered_by(conn, frame))
+            conn.back(lambda home: home.answered_by(conn, frames[1]))
         return conn is not None
 
     def peer_message(self, origin: bytes, frame: bytes, body: bytes) -> None:
@@ -384,6 +391,7 @@ class Consumer:
     channel: Channel
     id: bytes
     inbox: Inbox
+    taken: Seen
     down: Pipe
     joined: bool = False
     arrived: deque[Message] = field(default_factory=deque)
@@ -401,13 +409,18 @@ class Letter(NamedTuple):
     client: int = 0
     subject: MessageId = NO_ID
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """Its target."""
+        return self.topic, self.server
+
 
 @dataclass
 class Stream:
     origin: int
     outbox: Outbox
     following: int = 1
-    early: "deque[Letter]" = field(default_factory=deque)
+    early: "dict[tuple[str, str], deque[Letter]]" = field(default_factory=dict)
 
 
 class Service:
@@ -433,7 +446,9 @@ class Service:
         self._told_settled = False
         self._turns: Counter[tuple[str, str]] = Counter()
         self._calls: dict[MessageId, str] = {}
-        self._replies = Inbox(REMEMBER)
+        self._replied = Seen(REMEMBER)
+        self._replies = Inbox(self._replied)
+        self._taken: dict[Channel, Seen] = {}
         self._gathered: dict[bytes, list[AnswerEntry]] = {}
         self._serial = 0
         fabric.services[name] = self
@@ -452,7 +467,10 @@ class Service:
         for channel in self.listens:
             self._serial += 1
             name = self.client.to_bytes(8, "big") + self._serial.to_bytes(4, "big")
-            self.consumers.append(Consumer(self, channel, name, Inbox(REMEMBER), Pipe(self.fabric)))
+            taken = Seen(REMEMBER)
+            if channel.role is not Role.FANOUT:
+                taken = self._taken.setdefault(channel, taken)
+            self.consumers.append(Consumer(self, channel, name, Inbox(taken), taken, Pipe(self.fabric)))
         self._ask()
 
     def stop(self, finish: bool) -> None:
@@ -468,7 +486,7 @@ class Service:
     @property
     def pending(self) -> int:
         """What this service would send again."""
-        return sum(len(stream.outbox) + len(stream.early) for stream in self.streams.values())
+        return sum(len(stream.outbox) + sum(map(len, stream.early.values())) for stream in self.streams.values())
 
     def _leave_when_done(self, consumer: Consumer) -> None:
         if consumer not in self.consumers:
@@ -487,14 +505,15 @@ class Service:
     def _send(self, letter: Letter) -> None:
         kind = letter.kind
         stream = self.streams[Kind.NOTIFY if kind is Kind.NOTIFY else Kind.CALL]
-        in_turn = kind is Kind.REPLY or not stream.early
-        if self._incarnation is not None and in_turn and self._room(stream, kind):
+        in_turn = kind is Kind.REPLY or letter.key not in stream.early
+        if self._incarnation is not None and in_turn and self._room(stream, letter):
             self._post(stream, letter)
         else:
-            stream.early.append(letter)
+            stream.early.setdefault(letter.key, deque()).append(letter)
 
-    def _room(self, stream: Stream, kind: Kind) -> bool:
-        return kind is Kind.REPLY or not stream.outbox.full
+    def _room(self, stream: Stream, letter: Letter) -> bool:
+        key = (EXCHANGE if letter.topic else "", *letter.key)
+        return letter.kind is Kind.REPLY or stream.outbox.room(key, len(letter.body))
 
     def _post(self, stream: Stream, letter: Letter) -> None:
         kind, topic, body, server, client, subject = letter
@@ -540,8 +559,11 @@ class Service:
 
     def _post_early(self) -> None:
         for stream in self.streams.values():
-            while self._incarnation is not None and stream.early and self._room(stream, stream.early[0].kind):
-                self._post(stream, stream.early.popleft())
+            for key, early in list(stream.early.items()):
+                while self._incarnation is not None and early and self._room(stream, early[0]):
+                    self._post(stream, early.popleft())
+                if not early:
+                    del stream.early[key]
 
     def _retry(self) -> None:
         self.fabric.after(RETRY_EVERY, self._retry)
@@ -556,6 +578,7 @@ class Service:
         self._post_early()
 
     def answered(self, frame: bytes) -> None:
+        """Answers come alone here: messages do not share frames with them in this network."""
         for entry in wire.decode_answers(frame):
             for stream in self.streams.values():
                 stream.outbox.answered(entry, self.fabric.now)
@@ -578,8 +601,8 @@ class Service:
         self.fabric.after(PING_EVERY, self._look_after)
         self._ping()
         self._tick()
-        for inbox in (self._replies, *(consumer.inbox for consumer in self.consumers)):
-            inbox.tick(self.fabric.now)
+        for seen in (self._replied, *self._taken.values(), *(consumer.taken for consumer in self.consumers)):
+            seen.tick(self.fabric.now)
         if self._incarnation is not None and self.fabric.now - self._heard > SILENCE:
             self._incarnation = None
             self._outlet_at, self._outlet_waiting = None, []
@@ -623,6 +646,7 @@ class Service:
         self._incarnation, self._told_settled = life.incarnation, False
         for consumer in self.consumers:
             consumer.joined = False
+        self._report()
         self._ask()
         for stream in self.streams.values():
             for action in stream.outbox.receiver(life.incarnation):
@@ -637,15 +661,21 @@ class Service:
             for channel in [consumer.channel for consumer in self.consumers]:
                 self._to_receiver(lambda life, c=channel: self.from_receiver.put(lambda: self._listening(life, c)))
 
+    def _report(self) -> None:
+        lanes: list[tuple[Channel | bytes, Seen]] = [*self._taken.items()]
+        lanes += [(consumer.id, consumer.taken) for consumer in self.consumers if consumer.channel.role is Role.FANOUT]
+        for lane, seen in lanes:
+            taken = seen.remembered()
+            self._to_receiver(lambda life, at=lane, ids=taken: life.reported(at, ids))
+
     def _listening(self, life: Life, channel: Channel) -> None:
         for consumer in [consumer for consumer in self.consumers if consumer.channel == channel and not consumer.joined]:
             holding = consumer.inbox.holding
             credit = max(0, self.credit - len(holding))
-            taken = wire.encode_answers([AnswerEntry(message_id, Answer.TAKEN) for message_id in consumer.inbox.taken])
 
-            def join(c: Consumer = consumer, n: int = credit, h: list[MessageId] = holding, t: bytes = taken) -> None:
+            def join(c: Consumer = consumer, n: int = credit, h: list[MessageId] = holding) -> None:
                 if life.alive and c in self.consumers:
-                    life.joined(c, n, h, t)
+                    life.joined(c, n, h)
 
             self.fabric.after(self.fabric.random.uniform(0.0, 0.1), join)
 
@@ -691,6 +721,8 @@ class Service:
             return
         consumer.inbox.take(message.id, self.fabric.now)
         self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
+        if header.kind is not Kind.NOTIFY:
+            self._flush_answers()
         log.ran[body].append(f"{self.name} {consumer.channel.role.value}")
         log.order[self.name, consumer.channel].append(body)
         if header.kind is Kind.CALL:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from messages import FANOUT, ORIGIN, POOL, TOPIC, answers, consumer, handed, incoming, message, resent, said
 
-from openstack_zeromq.delivery.channel import Bounds
-from openstack_zeromq.delivery.incoming import GRACE, Reply
+from openstack_zeromq.delivery.bounds import Bounds
+from openstack_zeromq.delivery.incoming import Reply
+from openstack_zeromq.delivery.past import GRACE
 from openstack_zeromq.wire import Answer, Kind, MessageId
 
 ONE, TWO, THREE = consumer(1), consumer(2), consumer(3)

@@ -7,7 +7,7 @@ import pytest
 from messages import REMEMBER, ROOMY, counts, message, resent, said
 
 from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.channel import Bounds
+from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.link import LinkState
 from openstack_zeromq.delivery.outgoing import (
     ASK_AGAIN_AFTER,
@@ -113,7 +113,7 @@ def test_an_unanswered_message_is_asked_for_again_and_stays_with_its_host() -> N
 def test_a_message_that_never_left_goes_to_another_host_when_the_link_is_lost() -> None:
     world = World(b=LinkState.CONNECTING, c=LinkState.CONNECTING)
     assert sent(world.out.accept(CLIENT, message(1), 0.0)) == []
-    first = next(host for host in ("b", "c") if world.out.in_flight(host))
+    first = next(host for host in ("b", "c") if world.out.in_flight()[host])
     second = "bc".replace(first, "")
     world.links[first], world.links[second] = DOWN, UP
     assert sent(world.out.link_down(first, 1.0)) == [(second, 1)]
@@ -143,13 +143,22 @@ def test_a_fanout_goes_to_every_host_and_to_this_node_when_somebody_listens_here
     assert told(world.out.answered("c", said(1), 0.0)) == [(1, Answer.TAKEN)]
 
 
-def test_a_full_node_is_busy_in_messages_of_a_topic_and_in_bytes_of_all() -> None:
+def test_a_full_topic_is_busy_in_messages_and_bytes_and_harms_no_other_topic() -> None:
     world = World(Bounds(2, 100), b=UP)
     for sequence in (1, 2):
         world.out.accept(CLIENT, message(sequence), 0.0)
     assert told(world.out.accept(CLIENT, message(3), 0.0)) == [(3, Answer.BUSY)]
-    assert told(world.out.accept(CLIENT, message(3, topic="other"), 0.0)) == [(3, Answer.ACCEPTED)]
-    assert told(world.out.accept(CLIENT, message(4, topic="other", body=b"x" * 98), 0.0)) == [(4, Answer.BUSY)]
+    assert told(world.out.accept(CLIENT, message(3, topic="other", body=b"x" * 60), 0.0)) == [(3, Answer.ACCEPTED)]
+    assert told(world.out.accept(CLIENT, message(4, topic="other", body=b"x" * 60), 0.0)) == [(4, Answer.BUSY)]
+
+
+def test_beyond_what_all_topics_may_have_together_each_has_one_message() -> None:
+    world = World(Bounds(2, 100), b=UP)
+    for number in range(4):
+        world.out.accept(CLIENT, message(number + 1, topic=f"t{number}", body=b"x" * 99), 0.0)
+    assert told(world.out.accept(CLIENT, message(5, topic="t0", body=b"x"), 0.0)) == [(5, Answer.ACCEPTED)]
+    assert told(world.out.accept(CLIENT, message(6, topic="t5", body=b"x" * 50), 0.0)) == [(6, Answer.ACCEPTED)]
+    assert told(world.out.accept(CLIENT, message(7, topic="t5", body=b"x"), 0.0)) == [(7, Answer.BUSY)]
 
 
 def test_a_busy_host_is_asked_again_later_and_later() -> None:

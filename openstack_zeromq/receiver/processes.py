@@ -1,0 +1,62 @@
+"""Processes: who is behind the connections of services. The kernel says whose they are, and when one of them ends."""
+
+import os
+import select
+
+_STRANGERS = 10_000
+
+
+class Processes:
+    """A connection is known by its routing id. Can be polled: readable when a process has ended."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._known: dict[bytes, int | None] = {}
+        self._names: dict[int, bytes] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def note(self, name: bytes) -> None:
+        """A connection whose process need not be watched."""
+        if len(self._known) - len(self._names) >= _STRANGERS:
+            self._known = {known: descriptor for known, descriptor in self._known.items() if descriptor is not None}
+        self._known[name] = None
+
+    def watch(self, name: bytes, address: str) -> bool:
+        """Watch the process at `address` (`host:uid:gid:pid`); False when it cannot be seen from here."""
+        self.note(name)
+        pid = address.rpartition(":")[2]
+        try:
+            descriptor = os.pidfd_open(int(pid))
+        except (OSError, ValueError):
+            return False
+        self._known[name] = descriptor
+        self._names[descriptor] = name
+        self._epoll.register(descriptor, select.EPOLLIN)
+        return True
+
+    def ended(self) -> list[bytes]:
+        """Connections whose process has ended; they are forgotten."""
+        names = [self._names[descriptor] for descriptor, _ in self._epoll.poll(0)]
+        for name in names:
+            self.forget(name)
+        return names
+
+    def forget(self, name: bytes) -> None:
+        """A connection is of no interest any more."""
+        descriptor = self._known.pop(name, None)
+        if descriptor is not None:
+            del self._names[descriptor]
+            os.close(descriptor)
+
+    def close(self) -> None:
+        for name in list(self._known):
+            self.forget(name)
+        self._epoll.close()
