@@ -1,0 +1,4 @@
+"""Broker: RabbitMQ. Stands in until it is written."""
+
+
+class Broker: ...
