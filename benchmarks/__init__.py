@@ -2,5 +2,5 @@
 
 `__main__` is the run: rounds, progress, results. `figures` says what is measured and which bars it is held against, `beds`
 what it is measured on (`null_driver`, `broker`), `worker` is the service process under load, `flood` the load on one receiver
-alone. `results` is the JSON; `table` and `chart` show it.
+alone. `results` is the JSON; `table` shows it, `pages` and `chart` put it into the docs.
 """

@@ -7,6 +7,7 @@ that a noisy machine is unfair to everyone alike. A lost reply, a lost delivery 
 import datetime
 import os
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks import pages
 from benchmarks.beds import BEDS, CHECKOUT, Bed, BenchmarkError
 from benchmarks.figures import MEASURES, PLAIN, Measure
 from benchmarks.flood import PATHS, flood
@@ -28,6 +30,7 @@ _DELIVERED_WITHIN = 20.0
 _LOOK_EVERY = 0.01
 _QUICK_SECONDS, _QUICK_ROUNDS = 0.5, 1
 _SECONDS, _ROUNDS = 2.0, 5
+_LOG_WIDTH = 110
 
 
 def measure_once(bed: Bed, measure: Measure, run: str, seconds: float) -> dict[str, Any]:
@@ -91,7 +94,7 @@ class Run:
                         progress.update(task, description=f"{bed.name}: {measure.title}")
                         run = f"{number}/{measure.name}"
                         if number == 0:
-                            measure_once(bed, measure, f"warm/{measure.name}", _WARM_UP)
+                            measure_once(bed, measure, f"warm/{measure.name}", min(_WARM_UP, self._seconds))
                         self.results.add(measure.name, bed.name, measure_once(bed, measure, run, self._seconds))
                         progress.advance(task)
                 for path in floods:
@@ -121,15 +124,16 @@ class Run:
 @click.option("--only", help=f"Comma-separated: {', '.join([*BEDS, RECEIVER])}. Default: all.")
 @click.option("--seconds", type=click.FloatRange(0.1, 60), help=f"Of each measure; default {_SECONDS:g}.")
 @click.option("--rounds", type=click.IntRange(1, 100), help=f"How often; the median counts; default {_ROUNDS}.")
+@click.option("--docs", is_flag=True, help="Put the figures and the chart into docs/performance.md.")
 @click.option("--output", type=click.Path(path_type=Path), help="The JSON file; default: .build/bench/<time>.json.")
-def main(quick: bool, only: str | None, seconds: float | None, rounds: int | None, output: Path | None) -> None:
+def main(quick: bool, only: str | None, seconds: float | None, rounds: int | None, docs: bool, output: Path | None) -> None:
     """Measure this driver, RabbitMQ's and a transport that costs nothing, side by side."""
     chosen = only.split(",") if only else [*BEDS, RECEIVER]
     for name in chosen:
         if name not in BEDS and name != RECEIVER:
             raise click.BadParameter(f"{name} is none of {', '.join([*BEDS, RECEIVER])}", param_hint="--only")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     run = Run(
         [name for name in chosen if name != RECEIVER],
         RECEIVER in chosen,
@@ -149,6 +153,8 @@ def main(quick: bool, only: str | None, seconds: float | None, rounds: int | Non
     data = run.results.write(path)
     show(data, console)
     console.print(f"written to {os.path.relpath(path)}")
+    if docs:
+        pages.write(data)
 
 
 if __name__ == "__main__":

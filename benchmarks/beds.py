@@ -8,18 +8,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.broker import Broker
+from benchmarks.broker import Broker, BrokerError
 from benchmarks.figures import FANOUTS, NOTES, TOPIC, fanout_topic
 
 CHECKOUT = Path(__file__).parent.parent
 sys.path.insert(0, str(CHECKOUT / "tests" / "functional"))
 
-from fabric import Fabric  # noqa: E402 - the fabric of the functional tests
+from fabric import Fabric as Fabric  # noqa: E402, PLC0414 - the fabric of the functional tests
 
 _ENDS_WITHIN = 30.0
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -38,7 +38,9 @@ class Worker:
         with log.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", json.dumps(spec)],
-                **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": file},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
                 cwd=CHECKOUT,
                 start_new_session=True,  # Ctrl-C is for the run: it ends its workers itself
                 text=True,
@@ -84,7 +86,7 @@ class Bed:
         self.processes: dict[str, list[int]] = {}
         self.facts: dict[str, str] = {}
         self._stack = ExitStack()
-        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ozb", dir="/tmp")))  # noqa: S108
+        self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ozb")))
 
     def start(self) -> None:
         """Start everything; afterwards `client`, `server` and `listeners` answer."""
@@ -144,7 +146,10 @@ class RabbitBed(Bed):
     def start(self) -> None:
         broker = Broker(self.directory / "broker")
         self._stack.callback(broker.stop)
-        broker.start()
+        try:
+            broker.start()
+        except BrokerError as exc:
+            raise BenchmarkError(str(exc)) from None
         self.facts["RabbitMQ"] = broker.version
         self.processes["broker"] = broker.pids()
         self._services(broker.url, {"client": None, "server": None})
@@ -164,7 +169,7 @@ def rss_bytes(pid: int) -> int:
     return 0
 
 
-BEDS = {
+BEDS: dict[str, Callable[[], "Bed"]] = {
     "zmq": lambda: ZmqBed("zmq"),
     "rabbit": lambda: RabbitBed("rabbit"),
     "null": lambda: NullBed("null"),

@@ -31,10 +31,18 @@ class Measure:
         return {"calls": "", "casts": TOPIC, "notifications": NOTES}.get(self.verb, fanout_topic(self.listeners))
 
 
+def _callers(count: int) -> str:
+    return "1 caller" if count == 1 else f"{count} callers"
+
+
+def _listeners(count: int) -> str:
+    return "1 listener" if count == 1 else f"{count} listeners"
+
+
 MEASURES = (
-    *(Measure(f"calls_{callers}", f"calls/s, {callers} callers", "calls", callers) for callers in (1, 8, 32)),
-    *(Measure(f"casts_{callers}", f"casts/s delivered, {callers} callers", "casts", callers) for callers in (1, 8)),
-    *(Measure(f"fanout_{count}", f"fanout deliveries/s, {count} listeners", "fanouts", 8, count) for count in FANOUTS),
+    *(Measure(f"calls_{callers}", f"calls/s, {_callers(callers)}", "calls", callers) for callers in (1, 8, 32)),
+    *(Measure(f"casts_{callers}", f"casts/s delivered, {_callers(callers)}", "casts", callers) for callers in (1, 8)),
+    *(Measure(f"fanout_{count}", f"fanout deliveries/s, {_listeners(count)}", "fanouts", 8, count) for count in FANOUTS),
     Measure("notifications_8", "notifications/s delivered, 8 callers", "notifications", 8),
 )
 
@@ -69,3 +77,6 @@ RECEIVER_BAR = 25_000
 
 PLAIN = "plain pyzmq"
 """The path that shows the limit: PUSH and PULL with a process between, without answers."""
+
+NAMES = {"zmq": "this driver", "curve": "this driver, CURVE", "rabbit": "RabbitMQ", "null": "null transport"}
+"""What people call the beds."""

@@ -2,9 +2,9 @@
 
     python -m benchmarks.flood [--seconds 2] [--rounds 1] [--path service-link …]
 
-This process is everything around the receiver of node n1: a service that sends, a listener that takes, the peer n2. It is light on
-purpose: headers are made once and patched, answers are put together from bytes. A message counts when its sender has read TAKEN
-for it; one that comes twice, or is refused, ends the run. `plain` is the limit: bare pyzmq PUSH and PULL with a process between
+This process is everything around the receiver of node n1: a service that sends, a listener that takes, the peer n2. It is light
+on purpose: headers are made once and patched, answers are put together from bytes. A message counts when its sender has read
+TAKEN for it; one that comes twice, or is refused, ends the run. `plain pyzmq` is the limit: PUSH and PULL with a process between
 that does nothing but pass frames on, and no answers. Prints one JSON object a line.
 """
 

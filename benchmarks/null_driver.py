@@ -9,7 +9,7 @@ import queue
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import oslo_messaging
 from oslo_messaging._drivers import base
@@ -44,7 +44,7 @@ class _Listener(base.PollStyleListener):
         self._leave = leave
         self._stopped = False
 
-    def poll(self, timeout: float | None = None, batch_size: int = 1, batch_timeout: float | None = None) -> list[_Incoming]:  # noqa: ARG002
+    def poll(self, timeout: float | None = None, batch_size: int = 1, batch_timeout: float | None = None) -> list[_Incoming]:
         try:
             incoming = self.inbox.get(block=not self._stopped, timeout=timeout)
         except queue.Empty:
@@ -61,8 +61,8 @@ class NullDriver(base.BaseDriver):
     """All instances of a process are one bus."""
 
     _lock = threading.Lock()
-    _shared: defaultdict[_Key, list[_Listener]] = defaultdict(list)
-    _fanout: defaultdict[str, list[_Listener]] = defaultdict(list)
+    _shared: ClassVar[defaultdict[_Key, list[_Listener]]] = defaultdict(list)
+    _fanout: ClassVar[defaultdict[str, list[_Listener]]] = defaultdict(list)
     _turn = itertools.count()
 
     def require_features(self, requeue: bool = False) -> None:
@@ -75,9 +75,9 @@ class NullDriver(base.BaseDriver):
         message: dict[str, Any],
         wait_for_reply: bool | None = None,
         timeout: float | None = None,
-        call_monitor_timeout: float | None = None,  # noqa: ARG002
-        retry: int | None = None,  # noqa: ARG002
-        transport_options: Any = None,  # noqa: ARG002
+        call_monitor_timeout: float | None = None,
+        retry: int | None = None,
+        transport_options: Any = None,
     ) -> Any:
         if target.fanout:
             for listener in self._fanout[target.topic]:
@@ -103,8 +103,8 @@ class NullDriver(base.BaseDriver):
         target: oslo_messaging.Target,
         ctxt: dict[str, Any],
         message: dict[str, Any],
-        version: float,  # noqa: ARG002
-        retry: int | None = None,  # noqa: ARG002
+        version: float,
+        retry: int | None = None,
     ) -> None:
         self.send(target, ctxt, message)
 
@@ -119,7 +119,7 @@ class NullDriver(base.BaseDriver):
     def listen_for_notifications(
         self,
         targets_and_priorities: list[tuple[oslo_messaging.Target, str]],
-        pool: str | None,  # noqa: ARG002
+        pool: str | None,
         batch_size: int,
         batch_timeout: float | None,
     ) -> base.Listener:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from benchmarks.figures import BARS, MEASURES, PLAIN, RECEIVER_BAR, Bar
 
@@ -91,7 +91,5 @@ def _bars(verdicts: Iterable[tuple[str, str, str, bool]]) -> Table:
     return table
 
 
-def _right(header: str) -> Any:
-    from rich.table import Column  # noqa: PLC0415
-
+def _right(header: str) -> Column:
     return Column(header, justify="right")
