@@ -82,27 +82,37 @@ class Run:
         self.results = Results({"seconds": seconds, "rounds": rounds, "only": [*beds, *([RECEIVER] if receiver else [])]})
 
     def go(self) -> None:
+        """Start the beds, take all rounds, stop the beds."""
         with ExitStack() as stack:
-            beds = [self._start(name, stack) for name in self._names]
-            floods = [PLAIN, *PATHS] if self._receiver else []
-            steps = self._rounds * (len(MEASURES) * len(beds) + len(floods))
-            progress = stack.enter_context(self._progress())
-            task = progress.add_task("", total=steps)
-            for number in range(self._rounds):
-                for measure in MEASURES if beds else ():
-                    for bed in beds:
-                        progress.update(task, description=f"{bed.name}: {measure.title}")
-                        run = f"{number}/{measure.name}"
-                        if number == 0:
-                            measure_once(bed, measure, f"warm/{measure.name}", min(_WARM_UP, self._seconds))
-                        self.results.add(measure.name, bed.name, measure_once(bed, measure, run, self._seconds))
-                        progress.advance(task)
-                for path in floods:
-                    progress.update(task, description=f"one receiver: {path}")
-                    self.results.add_receiver(path, flood(path, self._seconds))
+            try:
+                self._take(stack)
+            except BaseException:
+                signal.signal(
+                    signal.SIGINT, signal.SIG_IGN
+                )  # whoever is impatient must not keep us from stopping what we started
+                raise
+
+    def _take(self, stack: ExitStack) -> None:
+        beds = [self._start(name, stack) for name in self._names]
+        floods = [PLAIN, *PATHS] if self._receiver else []
+        steps = self._rounds * (len(MEASURES) * len(beds) + len(floods))
+        progress = stack.enter_context(self._progress())
+        task = progress.add_task("", total=steps)
+        for number in range(self._rounds):
+            for measure in MEASURES if beds else ():
+                for bed in beds:
+                    progress.update(task, description=f"{bed.name}: {measure.title}")
+                    run = f"{number}/{measure.name}"
+                    if number == 0:
+                        measure_once(bed, measure, f"warm/{measure.name}", min(_WARM_UP, self._seconds))
+                    self.results.add(measure.name, bed.name, measure_once(bed, measure, run, self._seconds))
                     progress.advance(task)
-            for bed in beds:
-                self.results.rss[bed.name] = bed.rss()
+            for path in floods:
+                progress.update(task, description=f"one receiver: {path}")
+                self.results.add_receiver(path, flood(path, self._seconds))
+                progress.advance(task)
+        for bed in beds:
+            self.results.rss[bed.name] = bed.rss()
 
     def _start(self, name: str, stack: ExitStack) -> Bed:
         bed = BEDS[name]()
@@ -132,7 +142,8 @@ def main(quick: bool, only: str | None, seconds: float | None, rounds: int | Non
     for name in chosen:
         if name not in BEDS and name != RECEIVER:
             raise click.BadParameter(f"{name} is none of {', '.join([*BEDS, RECEIVER])}", param_hint="--only")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console = Console() if sys.stdout.isatty() else Console(width=_LOG_WIDTH)
     run = Run(
         [name for name in chosen if name != RECEIVER],

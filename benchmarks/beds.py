@@ -34,6 +34,7 @@ class Worker:
 
     def __init__(self, name: str, url: str, config_file: Path | None, log: Path) -> None:
         self._name, self._log = name, log
+        self._asked = False
         spec = {"url": url, "config_file": str(config_file or "")}
         with log.open("ab") as file:
             self._process = subprocess.Popen(
@@ -57,7 +58,9 @@ class Worker:
         try:
             self._process.stdin.write(json.dumps({"do": verb, **facts}) + "\n")
             self._process.stdin.flush()
+            self._asked = True
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+            self._asked = False
         except (OSError, ValueError):
             raise BenchmarkError(f"{self._name}: the process ended{self._last_words()}") from None
         if "error" in answer:
@@ -65,11 +68,14 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        """End it; at once when it is in the midst of something, for then the run was given up."""
+        if self._asked:
+            self._process.kill()
         try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process.wait(_ENDS_WITHIN)
-        except subprocess.TimeoutExpired:
+        except (BrokenPipeError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
 

@@ -45,7 +45,7 @@ def svg(data: dict[str, Any]) -> str:
     machine, settings = data["machine"], data["settings"]
     foot = (
         f"{machine['cores']} cores, {machine['processor']} · 1 KiB messages, native threads, one server process"
-        f" · median of {settings['rounds']} rounds of {settings['seconds']:g} s"
+        f" · rounds: {settings['rounds']} of {settings['seconds']:g} s, medians"
     )
     height = top + 26
     return "\n".join(
@@ -76,11 +76,11 @@ def _panels(data: dict[str, Any]) -> Iterable[Panel]:
             yield _panel(title, {bed: found[figure] for bed, found in measures[measure].items()}, digits)
     if "calls_8" in measures:
         costs = {bed: sum(found["cpu_us"].values()) for bed, found in measures["calls_8"].items()}
-        yield _panel("processor time a call, all processes, µs (shorter is better)", costs)
+        yield _panel("CPU µs a call, all processes (shorter is better)", costs)
     if data["receiver"]:
         bars = [(path, figures["rate"], _COLOURS["zmq"]) for path, figures in data["receiver"].items()]
         named = tuple((path, rate, colour if "-" in path else _COLOURS["null"]) for path, rate, colour in bars)
-        yield Panel("one receiver: messages/s forwarded and answered", named, mark=RECEIVER_BAR)
+        yield Panel("one receiver: messages/s (dashed: the bar)", named, mark=RECEIVER_BAR)
 
 
 def _panel(title: str, values: dict[str, float], digits: int = 0) -> Panel:

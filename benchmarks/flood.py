@@ -310,7 +310,10 @@ def flood(path: str, seconds: float) -> dict[str, Any]:
         stream, pid = through_plain_pyzmq(count, stack) if path == PLAIN else through_receiver(path, count, stack)
         _keep_full(stream, count, _WARM_UP)
         acked, begun, cpu, own = count.acked, time.monotonic(), cpu_seconds(pid), time.process_time()
-        _keep_full(stream, count, seconds)
+        while count.acked == acked and time.monotonic() - begun < _DRAINS_WITHIN:
+            _keep_full(stream, count, seconds)
+        if count.acked == acked:
+            raise BenchmarkError(f"nothing came through in {_DRAINS_WITHIN:g} s")
         took, messages = time.monotonic() - begun, count.acked - acked
         cpu, own = cpu_seconds(pid) - cpu, time.process_time() - own
         rss = rss_bytes(pid)
