@@ -7,7 +7,7 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 PYTHONS  := 3.11 3.12 3.13
 ANSIBLE_CODE := library filter_plugins callback_plugins
-CODE     := openstack_zeromq tests tools molecule $(ANSIBLE_CODE)
+CODE     := openstack_zeromq tests benchmarks tools molecule $(ANSIBLE_CODE)
 
 # An explicit ansible.cfg also counts in a world-writable checkout; Ansible refuses locales other than UTF-8.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -92,6 +92,10 @@ test-pythons: ## Unit and functional tests under each Python of 3.11, 3.12, 3.13
 	        failed="$$failed $$version"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed under Python$$failed"; exit 1; fi
+
+.PHONY: bench
+bench: dev-venv ## Measure this driver, RabbitMQ's and a null transport side by side (BENCH="--quick")
+	$(BIN)/python -W ignore -m benchmarks $(BENCH)
 
 .PHONY: clean
 clean: ## Remove all that was made, except a demo that still runs

@@ -1,0 +1,28 @@
+"""The benchmarks run: a benchmark that nobody starts for a month is broken when it is needed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.figures import MEASURES
+from benchmarks.flood import PATHS, PLAIN
+
+CHECKOUT = Path(__file__).parent.parent.parent
+
+
+def test_a_short_run_measures_everything_but_rabbitmq(tmp_path: Path) -> None:
+    output = tmp_path / "found.json"
+    options = ["--only", "zmq,null,receiver", "--rounds", "1", "--seconds", "0.1", "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(output.read_text())
+    assert {name: set(beds) for name, beds in found["measures"].items()} == {
+        measure.name: {"zmq", "null"} for measure in MEASURES
+    }
+    assert set(found["receiver"]) == {PLAIN, *PATHS}
+    rates = [figures["rate"] for beds in (*found["measures"].values(), found["receiver"]) for figures in beds.values()]
+    assert all(rate > 0 for rate in rates)
+    assert found["rss"]["zmq"]["receivers"] > 0
