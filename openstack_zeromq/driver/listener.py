@@ -87,7 +87,8 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
             if incoming is None:
                 break
             if not batch and batch_timeout is not None:
-                deadline = time.monotonic() + batch_timeout
+                full_by = time.monotonic() + batch_timeout
+                deadline = full_by if deadline is None else min(deadline, full_by)
             batch.append(incoming)
         return batch
 

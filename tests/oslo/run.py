@@ -159,6 +159,8 @@ def report(mode: str, outcomes: list[Outcome], seconds: float) -> list[str]:
     for outcome in outcomes:
         if outcome.result != "passed" or "Unskipped" in outcome.name:
             print(f"  {outcome.result:8}{outcome.name}{' (' + outcome.why + ')' if outcome.result == 'skipped' else ''}")
+    slowest = sorted(outcomes, key=lambda outcome: -outcome.seconds)[:3]
+    print("  slowest " + ", ".join(f"{outcome.name.rpartition('.')[2]} {outcome.seconds:.1f} s" for outcome in slowest))
     wrong = [f"{mode}: {outcome.name}\n{outcome.why}" for outcome in count["failed"]]
     names = {outcome.name for outcome in count["skipped"]}
     wrong += [f"{mode}: {name} was skipped" for name in sorted(names - set(SKIPPED))]
