@@ -1,6 +1,7 @@
 """green MODE CONFIG_FILE CHECK: one promise as an eventlet-patched service sees it. Its own server is `green`, and a native
 process serves the same topic as `outside`."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Green:
     def native_threads(self) -> object:
         """Calls out of threads that eventlet does not know, one after the other, and out of its thread pool."""
         answers = [tpool.execute(self.to_outside.call, {}, "echo", what=f"pool {number}") for number in range(3)]
+        before = len(os.listdir("/proc/self/fd"))
         for number in range(8):
             done = []
             thread = patcher.original("threading").Thread(
@@ -99,7 +101,7 @@ class Green:
                 while thread.is_alive():
                     eventlet.sleep(0.01)
             answers += done
-        return answers
+        return [answers, len(os.listdir("/proc/self/fd")) - before]
 
     def notifications(self) -> object:
         transport = service.notification_transport()
