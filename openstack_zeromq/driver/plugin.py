@@ -26,6 +26,9 @@ LOG = logging.getLogger(__name__)
 
 _JOIN_WITHIN = 10.0
 _RETRY_EVERY = 1.0
+_ITS_TIME = 0.5
+"""A call that expires so many seconds before its timeout has reached it: MessagingTimeout is on its way."""
+
 _FOR_EVER_MS = 0xFFFFFFFF
 
 
@@ -179,6 +182,8 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             connection.give_up(waiter)
             raise self._not_accepted(target)
         self._raise_refused(waiter, target)
+        if waiter.answer is Answer.EXPIRED:
+            raise _given_up(waiter, target)
 
     def _await_reply(self, waiter: Waiter, retry: int | None, timeout: float | None, monitor: float | None, target: Any) -> Any:
         """Wait for the reply; a call that is monitored fails when it shows no sign of life for `monitor` seconds."""
@@ -188,6 +193,8 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         alive_until, signs = (begun + monitor if monitor else None), 0
         while waiter.body is None:
             self._raise_refused(waiter, target)
+            if waiter.answer is Answer.EXPIRED and (end is None or time.monotonic() < end - _ITS_TIME):
+                raise _given_up(waiter, target)
             if waiter.signs != signs and monitor:
                 signs, alive_until = waiter.signs, time.monotonic() + monitor
             limits = [end, alive_until, None if waiter.accepted else accept_by]
@@ -211,6 +218,11 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             raise oslo_messaging.MessageUndeliverable(waiter.reason, target.exchange, target.topic, f"nobody listens to {target}")
         if waiter.answer is Answer.REJECTED:
             raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} was refused: {waiter.reason}")
+
+
+def _given_up(waiter: Waiter, target: Any) -> Exception:
+    failure: Exception = oslo_messaging.MessageDeliveryFailure(f"a message to {target} was given up: {waiter.reason}")
+    return failure
 
 
 def _limited(retry: int | None) -> bool:

@@ -222,10 +222,51 @@ def test_processes_under_one_name_share_its_messages_fairly_and_one_that_stops_l
         client.cast({}, "note", what=number)
     noted = {name: program.hear("noted", count=10) for name, program in programs.items()}
     assert sorted(itertools.chain(*noted.values())) == list(range(30))
-    client.cast({}, "stop")
+    assert client.call({}, "stop") is None
     eventually(lambda: sum(program.process.poll() == 0 for program in programs.values()) == 1)
     left = [name for name, program in programs.items() if program.process.poll() is None]
     assert Counter(client.call({}, "who")[0] for _ in range(20)) == dict.fromkeys(left, 10)
+
+
+def test_services_that_are_replaced_one_by_one_under_load_lose_nothing_and_run_nothing_twice(
+    fabric: Fabric, start: Callable[..., Program]
+) -> None:
+    programs = [start("serve", "native", "rolling", f"s{number}", f"s{number}") for number in range(3)]
+    for program in programs:
+        program.hear("serves")
+    client = fabric.client("n1", "rolling")
+    enough = threading.Event()
+    sent: list[int] = []
+    called: list[str] = []
+
+    def cast() -> None:
+        while not enough.wait(0.002):
+            client.cast({}, "note", what=len(sent))
+            sent.append(len(sent))
+
+    def call() -> None:
+        while not enough.wait(0.002):
+            called.append(client.call({}, "who")[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        load = [pool.submit(cast), pool.submit(call)]
+        try:
+            for number in range(3, 8):
+                programs.append(start("serve", "native", "rolling", f"s{number}", f"s{number}"))
+                programs[-1].hear("serves")
+                assert client.prepare(server=f"s{number - 3}").call({}, "stop") is None
+                programs[number - 3].ended()
+        finally:
+            enough.set()
+        for running in load:
+            running.result()
+
+    def noted() -> list[int]:
+        return sorted(facts["noted"] for program in programs for facts in list(program.said) if "noted" in facts)
+
+    eventually(lambda: len(noted()) >= len(sent))
+    assert noted() == sent
+    assert len(set(called)) == 8
 
 
 def test_a_call_whose_server_dies_in_the_middle_has_one_outcome_and_runs_nowhere_else(
@@ -367,6 +408,35 @@ def test_of_several_transports_in_a_process_one_is_cleaned_up_and_the_others_do_
     assert answers == ["n1"]
     for transport in transports:
         transport.cleanup()
+
+
+def test_a_cast_or_call_that_waits_while_its_transport_is_cleaned_up_raises(fabric: Fabric) -> None:
+    transport = oslo_messaging.get_rpc_transport(fabric.conf("n1"), "zmq://")
+    client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic="cell"), timeout=30)
+    client.prepare(fanout=True).cast({}, "note", what="the receiver is known")
+    raised: list[str] = []
+
+    def send(how: Callable[..., Any]) -> None:
+        try:
+            how({}, "note", what=1)
+        except oslo_messaging.MessageDeliveryFailure as exc:
+            raised.append(str(exc))
+
+    waiting = [threading.Thread(target=send, args=(how,)) for how in (client.cast, client.call)]
+    fabric.processes["n1"].send_signal(signal.SIGSTOP)
+    try:
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(0.3)
+            assert thread.is_alive()
+        transport.cleanup()
+        for thread in waiting:
+            thread.join(2)
+            assert not thread.is_alive()
+    finally:
+        fabric.processes["n1"].send_signal(signal.SIGCONT)
+    assert ["the transport was closed" in text for text in raised] == [True, True]
 
 
 ODD_NAMES = [
@@ -725,6 +795,33 @@ def test_remote_exceptions_keep_their_class_when_their_module_is_allowed_and_onl
         calling().call({}, "fail", kind="oslo")
     with pytest.raises(oslo_messaging.MessagingException, match="m"):
         calling(allowed_remote_exmods=["oslo_messaging.exceptions"]).call({}, "fail", kind="oslo")
+
+
+class Detached(dict[str, str]):
+    """What an endpoint may return by mistake: a database object whose session is closed."""
+
+    def items(self) -> Any:
+        raise RuntimeError("the session is closed")
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(Detached(a="b"), "session is closed"), ("x" * 20_000, "zmq_max_message_size"), ({1: {(): 2}}, "keys must be")],
+    ids=["raises when it is read", "too large", "no JSON"],
+)
+def test_a_reply_that_cannot_be_sent_fails_its_call_at_once(make_fabric: Any, reply: object, error: str) -> None:
+    fabric = make_fabric(nodes=1, options={"rpc_zmq_matchmaker": "dummy", "zmq_max_message_size": 10_000})
+
+    class Mistaken:
+        def get(self, _ctxt: Any) -> object:
+            return reply
+
+    fabric.server("n1", "mistaken", Mistaken())
+    begun = time.monotonic()
+    with pytest.raises(Exception, match=error) as raised:
+        fabric.client("n1", "mistaken").call({}, "get")
+    assert not isinstance(raised.value, oslo_messaging.MessagingTimeout)
+    assert time.monotonic() - begun < 5
 
 
 def test_at_least_once_delivers_to_who_listens_and_raises_when_nobody_does(fabric: Fabric) -> None:
