@@ -46,7 +46,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         conf = common.ConfigOptsProxy(conf, url, options.GROUP)
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = options.settings(conf)
-        self._connected: tuple[int, Connection] | None = None
+        self._connected: dict[int, tuple[Connection]] = {}  # by process, for services fork
 
     def require_features(self, requeue: bool = True) -> None:
         """Everything is supported."""
@@ -131,16 +131,20 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Flush and let go; harmless in a process that never used the transport."""
-        connected, self._connected = self._connected, None
-        if connected is not None and connected[0] == os.getpid():
-            release(connected[1])
+        connected = self._connected.pop(os.getpid(), None)
+        if connected is not None:
+            release(*connected)
 
     # private
 
     def _connection(self) -> Connection:
-        if self._connected is None or self._connected[0] != os.getpid():
-            self._connected = (os.getpid(), connect(self._settings))
-        return self._connected[1]
+        connected = self._connected.get(os.getpid())
+        if connected is None:
+            mine = (connect(self._settings),)
+            connected = self._connected.setdefault(os.getpid(), mine)
+            if connected is not mine:  # another thread was first: this transport counts as one user
+                release(*mine)
+        return connected[0]
 
     def _exchange(self, target: oslo_messaging.Target) -> str:
         return target.exchange or self._default_exchange or ""

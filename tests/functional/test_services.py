@@ -892,3 +892,17 @@ def test_a_poll_takes_no_longer_than_it_was_given_whatever_the_batch_may_take(fa
     assert time.monotonic() - begun < 2
     incoming.acknowledge()
     listener.cleanup()
+
+
+def test_a_transport_whose_first_use_is_by_many_threads_is_gone_after_cleanup(fabric: Fabric) -> None:
+    def threads() -> int:
+        return sum(thread.name == "zmq-connection" for thread in threading.enumerate())
+
+    before = threads()
+    for _ in range(10):
+        transport = oslo_messaging.get_rpc_transport(fabric.conf("n1"), "zmq://")
+        client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic="t", fanout=True))
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda number, client=client: client.cast({}, "note", what=number), range(16)))
+        transport.cleanup()
+        assert threads() == before
