@@ -29,7 +29,7 @@ sys.path.insert(0, str(HERE.parent / "functional"))
 from fabric import Fabric  # noqa: E402 - the receivers of our own tests
 
 MODES = ("eventlet", "native")
-WORKERS = 5
+WORKERS = 8
 LONGEST = 120.0
 """Seconds after which a test that has no outcome has failed."""
 
