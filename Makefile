@@ -55,7 +55,7 @@ demo-down: rollout-venv ## Stop the demo and remove its files
 	@$(BIN)/ansible-playbook playbooks/destroy.yml $(ARGS)
 
 .PHONY: test
-test: packages lint molecule ## Everything: lint, molecule, and all tests
+test: packages lint molecule oslo-suite ## Everything: lint, molecule, oslo.messaging's suite, and all tests
 	$(BIN)/pytest tests
 
 .PHONY: lint
@@ -74,6 +74,10 @@ unit: dev-venv ## Tests without sockets, and those of modules, filters and roles
 .PHONY: functional
 functional: dev-venv ## Tests with real receivers and real oslo.messaging
 	$(BIN)/pytest tests/functional
+
+.PHONY: oslo-suite
+oslo-suite: dev-venv ## The functional suite that ships with oslo.messaging, eventlet-patched and native
+	$(BIN)/python -W ignore tests/oslo/run.py
 
 .PHONY: molecule
 molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 
+_REASON = 1000
+
+
 class _Stop:
     """Put into the mailbox to end the waiting of `poll`."""
 
@@ -51,18 +54,26 @@ class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
         if self._replied:
             return
         self._replied = True
-        try:
-            body = payload.pack_failure(failure) if failure else payload.pack_result(reply)
-        except (TypeError, ValueError) as exc:
-            LOG.error("the reply to call %s cannot be serialised: %s", self.msg_id, exc)
-            body = payload.pack_failure((type(exc), exc, exc.__traceback__))
-        self._connection.reply(self._header, body, final=True)
+        self._connection.reply(self._header, self._packed(reply, failure), final=True)
 
     def heartbeat(self) -> None:
         """:raises RuntimeError: the reply was sent; oslo.messaging then stops calling this."""
         if self._replied:
             raise RuntimeError(f"call {self.msg_id} has its reply")
         self._connection.reply(self._header, b"", final=False)
+
+    def _packed(self, reply: Any, failure: Any) -> bytes:
+        """The reply's body. When it cannot be sent the reason takes its place: nobody shall wait for it in vain."""
+        most = self._connection.settings.max_message_size
+        try:
+            body = payload.pack_failure(failure) if failure else payload.pack_result(reply)
+            wrong = f"{len(body)} bytes are more than zmq_max_message_size = {most}" if len(body) > most else ""
+        except Exception as exc:  # whatever reading the endpoint's objects raises
+            wrong = f"{type(exc).__name__}: {exc}"
+        if not wrong:
+            return body
+        LOG.error("the reply to call %s cannot be sent: %s", self.msg_id, wrong)
+        return payload.pack_failure((ValueError, ValueError(f"the reply cannot be sent: {wrong}"[:_REASON]), None))
 
 
 class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
@@ -87,7 +98,8 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
             if incoming is None:
                 break
             if not batch and batch_timeout is not None:
-                deadline = time.monotonic() + batch_timeout
+                full_by = time.monotonic() + batch_timeout
+                deadline = full_by if deadline is None else min(deadline, full_by)
             batch.append(incoming)
         return batch
 

@@ -26,6 +26,9 @@ LOG = logging.getLogger(__name__)
 
 _JOIN_WITHIN = 10.0
 _RETRY_EVERY = 1.0
+_ITS_TIME = 0.5
+"""A call that expires so many seconds before its timeout has reached it: MessagingTimeout is on its way."""
+
 _FOR_EVER_MS = 0xFFFFFFFF
 
 
@@ -43,7 +46,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         conf = common.ConfigOptsProxy(conf, url, options.GROUP)
         super().__init__(conf, url, default_exchange, allowed_remote_exmods)
         self._settings = options.settings(conf)
-        self._connected: tuple[int, Connection] | None = None
+        self._connected: dict[int, tuple[Connection]] = {}  # by process, for services fork
 
     def require_features(self, requeue: bool = True) -> None:
         """Everything is supported."""
@@ -128,16 +131,20 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Flush and let go; harmless in a process that never used the transport."""
-        connected, self._connected = self._connected, None
-        if connected is not None and connected[0] == os.getpid():
-            release(connected[1])
+        connected = self._connected.pop(os.getpid(), None)
+        if connected is not None:
+            release(*connected)
 
     # private
 
     def _connection(self) -> Connection:
-        if self._connected is None or self._connected[0] != os.getpid():
-            self._connected = (os.getpid(), connect(self._settings))
-        return self._connected[1]
+        connected = self._connected.get(os.getpid())
+        if connected is None:
+            mine = (connect(self._settings),)
+            connected = self._connected.setdefault(os.getpid(), mine)
+            if connected is not mine:  # another thread was first: this transport counts as one user
+                release(*mine)
+        return connected[0]
 
     def _exchange(self, target: oslo_messaging.Target) -> str:
         return target.exchange or self._default_exchange or ""
@@ -179,6 +186,8 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             connection.give_up(waiter)
             raise self._not_accepted(target)
         self._raise_refused(waiter, target)
+        if waiter.answer is Answer.EXPIRED:
+            raise _given_up(waiter, target)
 
     def _await_reply(self, waiter: Waiter, retry: int | None, timeout: float | None, monitor: float | None, target: Any) -> Any:
         """Wait for the reply; a call that is monitored fails when it shows no sign of life for `monitor` seconds."""
@@ -188,6 +197,8 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         alive_until, signs = (begun + monitor if monitor else None), 0
         while waiter.body is None:
             self._raise_refused(waiter, target)
+            if waiter.answer is Answer.EXPIRED and (end is None or time.monotonic() < end - _ITS_TIME):
+                raise _given_up(waiter, target)
             if waiter.signs != signs and monitor:
                 signs, alive_until = waiter.signs, time.monotonic() + monitor
             limits = [end, alive_until, None if waiter.accepted else accept_by]
@@ -211,6 +222,11 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             raise oslo_messaging.MessageUndeliverable(waiter.reason, target.exchange, target.topic, f"nobody listens to {target}")
         if waiter.answer is Answer.REJECTED:
             raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} was refused: {waiter.reason}")
+
+
+def _given_up(waiter: Waiter, target: Any) -> Exception:
+    failure: Exception = oslo_messaging.MessageDeliveryFailure(f"a message to {target} was given up: {waiter.reason}")
+    return failure
 
 
 def _limited(retry: int | None) -> bool:

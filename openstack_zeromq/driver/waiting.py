@@ -44,8 +44,17 @@ class Signal(Protocol):
 
 
 def signal() -> Signal:
-    """A signal of the kind that this process needs."""
-    return _GreenSignal() if patched() else _NativeSignal()
+    """A signal of the kind that this thread needs."""
+    return _GreenSignal() if patched() and _green() else _NativeSignal()
+
+
+def _green() -> bool:
+    """Does eventlet rule in this thread: the first one of a patched process, or another one with a hub? A thread without,
+    eventlet's own pool for instance, may block; a hub made for it would never be closed."""
+    from eventlet import hubs  # noqa: PLC0415 - only where eventlet rules already
+
+    first = original("_thread").get_native_id() == original("os").getpid()
+    return first or getattr(hubs._threadlocal, "hub", None) is not None
 
 
 class _NativeSignal:
