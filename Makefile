@@ -17,6 +17,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
+# Options of the soak run; `SOAK=--help` shows them.
+SOAK     ?=
 
 define LOOK_AROUND
 
@@ -74,6 +76,10 @@ unit: dev-venv ## Tests without sockets, and those of modules, filters and roles
 .PHONY: functional
 functional: dev-venv ## Tests with real receivers and real oslo.messaging
 	$(BIN)/pytest tests/functional
+
+.PHONY: soak
+soak: dev-venv ## Half an hour of load while receivers are killed and services restarted (SOAK="--minutes 2 --rate 500")
+	$(BIN)/python -W ignore::DeprecationWarning tests/soak/run.py $(SOAK)
 
 .PHONY: molecule
 molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy
