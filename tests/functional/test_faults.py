@@ -138,6 +138,44 @@ def test_a_receiver_that_is_stopped_under_load_drains_and_loses_nothing(populate
     assert records.judge_casts(population.lines("casts"), longest_gap=GAP).broken == []
 
 
+def test_a_cast_that_went_past_its_own_node_does_not_run_there_when_the_receiver_was_killed_at_once(make_fabric: Any) -> None:
+    """Nobody listens on n2 yet, so its receiver passes the cast on, and dies before it can say to whom."""
+    fabric = make_fabric(nodes=2, ring={"compute": ["n1", "n2"]})
+    ran: Counter[Any] = Counter()
+    killed = threading.Event()
+
+    class There:
+        def note(self, _ctxt: dict[str, Any], name: Any) -> None:
+            ran[name] += 1
+            if name != "first" and not killed.is_set():
+                fabric.processes["n2"].kill()
+                killed.set()
+
+    class Here:
+        def note(self, _ctxt: dict[str, Any], name: Any) -> None:
+            ran[name] += 1
+
+    fabric.server("n1", "compute", There())
+    client = fabric.client("n2", "compute")
+    client.cast({}, "note", name="first")
+    eventually(lambda: ran["first"])
+    fabric.processes["n2"].send_signal(signal.SIGSTOP)  # so that all of them are there in one pass of its loop
+    casters = [threading.Thread(target=client.cast, args=({}, "note"), kwargs={"name": number}) for number in range(150)]
+    for caster in casters:
+        caster.start()
+    fabric.processes["n2"].send_signal(signal.SIGCONT)
+    assert killed.wait(10)
+    fabric.processes["n2"].wait()
+    listening = threading.Thread(target=fabric.server, args=("n2", "compute", Here()))
+    listening.start()
+    fabric.start("n2")
+    for thread in (listening, *casters):
+        thread.join()
+    eventually(lambda: len(ran) == 151)
+    eventually(lambda: _at_rest(fabric, "n1") and _at_rest(fabric, "n2"))
+    assert ran == dict.fromkeys(["first", *range(150)], 1)
+
+
 # who goes away, and comes back
 
 

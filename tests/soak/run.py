@@ -101,13 +101,13 @@ def casts_part(asked: Asked, disturb: Callable[[Asked, Population, random.Random
         lasted = time.monotonic() - begun
         assert [service.end(120) for service in casters] == [0] * len(casters)
         verdict = settled(population, lambda: records.judge_casts(population.lines("casts"), LONGEST_GAP))
+        end_all(population, verdict)
+        keep_records(population, verdict, asked)
         reached = verdict.figures["sent"] / lasted
         verdict.figures["casts/s"] = round(reached)
         verdict.require(
             reached >= 0.98 * asked.rate, f"{reached:.0f} casts/s instead of {asked.rate:.0f}; a lower --rate is allowed"
         )
-        end_all(population, verdict)
-        keep_records(population, verdict, asked)
     return verdict
 
 
