@@ -32,7 +32,7 @@ class Limit:
     share: float
 
 
-LIMITS = (Limit("descriptors", 60.0, 0.5), Limit("threads", 60.0, 0.5), Limit("rss", 24e6, 0.25))
+LIMITS = (Limit("descriptors", 60.0, 0.5), Limit("threads", 60.0, 0.5), Limit("rss", 12e6, 0.1))
 
 
 @dataclass(slots=True)
