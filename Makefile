@@ -17,6 +17,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
+# Options of the soak run; `SOAK=--help` shows them.
+SOAK     ?=
 
 define LOOK_AROUND
 
@@ -78,6 +80,10 @@ functional: dev-venv ## Tests with real receivers and real oslo.messaging
 .PHONY: oslo-suite
 oslo-suite: dev-venv ## The functional suite that ships with oslo.messaging, eventlet-patched and native
 	$(BIN)/python -W ignore tests/oslo/run.py
+
+.PHONY: soak
+soak: dev-venv ## Half an hour of load while receivers are killed and services restarted (SOAK="--minutes 2 --rate 500")
+	$(BIN)/python -W ignore::DeprecationWarning tests/soak/run.py $(SOAK)
 
 .PHONY: molecule
 molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy

@@ -208,6 +208,8 @@ OF_SERVICES = {
     "a listen with a role that is a list": [control(Kind.LISTEN, role=["topic"])],
     "a listen with an unknown role": [control(Kind.LISTEN, role="everything")],
     "a listen with a name that is too long": [control(Kind.LISTEN, topic="x" * 200)],
+    "a listen with a name of a megabyte": [control(Kind.LISTEN, topic="x" * 150_000)],
+    "a listen with a name that has no UTF-8": [control(Kind.LISTEN, topic="\ud800")],
     "a listen with a name that is a number": [control(Kind.LISTEN, topic=5)],
     "a join on the wrong socket": [control(Kind.JOIN, credit=5, holding=[])],
     "a message of another node": [wire.encode(header(source="n7")), b"{}"],
@@ -433,6 +435,35 @@ def test_a_service_that_replies_to_a_node_with_an_impossible_name_harms_nobody(
         service.send_multipart([wire.encode(reply), b"{}"])
         eventually(lambda: fabric.processes["n1"].poll() is not None or fabric.counter("n1", "accepted") == 1)
     assert_works(fabric, endpoint)
+
+
+PATHS = {
+    "upwards": {"topic": "../../x"},
+    "absolute": {"exchange": "/x", "topic": "/etc/x"},
+    "the directory itself": {"exchange": "", "topic": "."},
+    "above the directory": {"role": "server", "exchange": "..", "topic": "..", "name": ".."},
+    "another socket": {"role": "pool", "exchange": "../n1", "topic": "receiver"},
+    "escaped already": {"topic": "%2e%2e%2fx"},
+    "a NUL": {"topic": "x\0y"},
+    "nothing": {"exchange": "", "topic": ""},
+}
+
+
+@pytest.mark.parametrize("names", PATHS.values(), ids=PATHS)
+def test_a_listen_with_a_path_in_its_names_makes_a_socket_in_the_directory_and_nowhere_else(
+    one: Fabric, endpoint: Endpoint, identity: bytes, names: dict[str, str]
+) -> None:
+    def elsewhere() -> set[Path]:
+        return {path for path in one.directory.rglob("*") if path.parent != one.ipc_dir("n1")}
+
+    before = elsewhere()
+    with dealer(ipc(one), identity) as service:
+        service.send(control(Kind.LISTEN, **names))
+        facts = wire.decode_control(service.recv())
+    made = Path(str(facts["path"]))
+    assert (facts["error"], made.parent, made.is_socket()) == ("", one.ipc_dir("n1"), True)
+    assert elsewhere() == before
+    assert_works(one, endpoint)
 
 
 # services that stand still
