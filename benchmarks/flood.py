@@ -28,6 +28,7 @@ from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Header, Kind, Mess
 
 _WINDOW = 1000
 _BATCH = 64
+_BUNDLED = 50
 _FIRST = 10 * _WINDOW
 _PING_EVERY = 0.5
 _DRAINS_WITHIN = 10.0
@@ -76,10 +77,14 @@ class Headers:
                 addressed_to=incarnation,
             )
         )
-        self._before, self._after = frame.split(mark.to_bytes(8, "big"))
-        self.id_at = len(self._before) - 8
+        before, _ = frame.split(mark.to_bytes(8, "big"))
+        self.id_at = len(before) - 8
+        item = wire.bundle([(frame, _BODY)])
+        self.opening = wire.bundle([])
+        self._before, self._after = item[len(self.opening) :].split(mark.to_bytes(8, "big"))
 
     def __getitem__(self, sequence: int) -> bytes:
+        """The message as an item of a bundle."""
         return self._before + sequence.to_bytes(8, "big") + self._after
 
 
@@ -135,13 +140,13 @@ class Service:
     def out(self, *frames: bytes) -> None:
         self._outlet.send_multipart(frames)
 
-    def send(self, header: bytes) -> None:
-        self.out(header, _BODY)
+    def send(self, opening: bytes, items: Frames) -> None:
+        """One by one, as threads of services send."""
+        for item in items:
+            self.out(opening + item)
 
     def answers(self, count: Count) -> None:
-        for frames in sockets.drain(self.socket, _BATCH):
-            if wire.kind_of(frames[0]) is Kind.ANSWERS:
-                count.answer(frames[0])
+        _read_answers(self.socket, count)
 
 
 class Listener:
@@ -158,8 +163,8 @@ class Listener:
         self.socket = ctx.socket(zmq.DEALER)
         self.socket.routing_id = self._name
         self.socket.connect(f"ipc://{path}")
-        join = wire.encode_control(Kind.JOIN, **channel, credit=_WINDOW, holding=[])
-        self.socket.send_multipart([join, wire.encode_answers([])])
+        join = wire.encode_control(Kind.JOIN, **channel, credit=_WINDOW)
+        self.socket.send_multipart([join, b""])
         if wire.kind_of(self.socket.recv()) is not Kind.JOINED:
             raise BenchmarkError("the receiver did not let the listener join")
         self.ping()
@@ -170,12 +175,10 @@ class Listener:
     def take(self, count: Count) -> None:
         for _ in sockets.drain(self._service.socket, _BATCH):
             pass  # pongs
-        ids = []
-        for header, _ in sockets.drain(self.socket, _BATCH):
-            message_id = header[self._id_at : self._id_at + 16]
-            count.take(int.from_bytes(message_id[8:], "big"))
-            ids.append(message_id)
-        if ids:
+        for frames in sockets.drain(self.socket, _BATCH):
+            ids = [item[0][self._id_at : self._id_at + 16] for item in wire.unbundle(frames)]
+            for message_id in ids:
+                count.take(int.from_bytes(message_id[8:], "big"))
             self._service.out(self._takens.frame(ids), self._name)
 
 
@@ -192,13 +195,13 @@ class PeerOut:
     def ping(self) -> None:
         self.socket.send(wire.encode_control(Kind.PING, node="n2", incarnation=_PEER_INCARNATION))
 
-    def send(self, header: bytes) -> None:
-        self.socket.send_multipart([header, _BODY])
+    def send(self, opening: bytes, items: Frames) -> None:
+        """Together, as a busy receiver sends."""
+        for first in range(0, len(items), _BUNDLED):
+            self.socket.send(opening + b"".join(items[first : first + _BUNDLED]))
 
     def answers(self, count: Count) -> None:
-        for frames in sockets.drain(self.socket, _BATCH):
-            if wire.kind_of(frames[0]) is Kind.ANSWERS:
-                count.answer(frames[0])
+        _read_answers(self.socket, count)
 
 
 class PeerIn:
@@ -215,17 +218,25 @@ class PeerIn:
         """It is n1 that pings."""
 
     def take(self, count: Count) -> None:
-        ids, origin = [], b""
         for frames in sockets.drain(self.socket, _BATCH):
-            origin, header = frames[0], frames[1]
-            if len(frames) == 2:
-                self.socket.send_multipart([origin, wire.encode_control(Kind.PONG, node="n2", incarnation=_PEER_INCARNATION)])
-                continue
-            message_id = header[self._id_at : self._id_at + 16]
-            count.take(int.from_bytes(message_id[8:], "big"))
-            ids.append(message_id)
-        if ids:
-            self.socket.send_multipart([origin, self._takens.frame(ids)])
+            origin, ids = frames[0], []
+            for item in wire.unbundle(frames[1:]):
+                if len(item) == 1:
+                    pong = wire.encode_control(Kind.PONG, node="n2", incarnation=_PEER_INCARNATION)
+                    self.socket.send_multipart([origin, pong])
+                    continue
+                message_id = item[0][self._id_at : self._id_at + 16]
+                count.take(int.from_bytes(message_id[8:], "big"))
+                ids.append(message_id)
+            if ids:
+                self.socket.send_multipart([origin, self._takens.frame(ids)])
+
+
+def _read_answers(socket: Any, count: Count) -> None:
+    for frames in sockets.drain(socket, _BATCH):
+        for item in wire.unbundle(frames):
+            if wire.kind_of(item[0]) is Kind.ANSWERS:
+                count.answer(item[0])
 
 
 def service_link(ctx: zmq.Context[Any], fabric: Fabric) -> tuple[Any, Any, Headers]:
@@ -251,10 +262,10 @@ PATHS = {"service-link": service_link, "link-listener": link_listener, "service-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Anything that can be flooded: `send` puts a message in, `turn` reads what there is."""
+    """Anything that can be flooded: `send` puts messages in, `turn` reads what there is."""
 
     sockets: tuple[Any, ...]
-    send: Callable[[int], None]
+    send: Callable[[range], None]
     turn: Callable[[], None]
     ping: Callable[[], None]
 
@@ -278,8 +289,10 @@ def through_receiver(path: str, count: Count, stack: ExitStack) -> tuple[Stream,
         source.ping()
         sink.ping()
 
-    stream = Stream((source.socket, sink.socket), lambda sequence: source.send(headers[sequence]), turn, ping)
-    return stream, fabric.processes["n1"].pid
+    def send(sequences: range) -> None:
+        source.send(headers.opening, [headers[sequence] for sequence in sequences])
+
+    return Stream((source.socket, sink.socket), send, turn, ping), fabric.processes["n1"].pid
 
 
 def through_plain_pyzmq(count: Count, stack: ExitStack) -> tuple[Stream, int]:
@@ -293,14 +306,17 @@ def through_plain_pyzmq(count: Count, stack: ExitStack) -> tuple[Stream, int]:
     forwarder = subprocess.Popen([sys.executable, "-c", _FORWARD, f"ipc://{directory}/in", f"tcp://127.0.0.1:{port}"])
     stack.callback(forwarder.wait)
     stack.callback(forwarder.kill)
-    headers = Headers("n1", "n2", 1)
 
     def turn() -> None:
         for header, _ in sockets.drain(sink, _BATCH):
-            count.take(int.from_bytes(header[headers.id_at + 8 : headers.id_at + 16], "big"))
+            count.take(int.from_bytes(header, "big"))
             count.acked += 1  # nobody answers here: what came out of the far end counts
 
-    return Stream((sink,), lambda sequence: source.send_multipart([headers[sequence], _BODY]), turn, lambda: None), forwarder.pid
+    def send(sequences: range) -> None:
+        for sequence in sequences:
+            source.send_multipart([sequence.to_bytes(8, "big"), _BODY])
+
+    return Stream((sink,), send, turn, lambda: None), forwarder.pid
 
 
 def flood(path: str, seconds: float) -> dict[str, Any]:
@@ -341,9 +357,10 @@ def _keep_full(stream: Stream, count: Count, seconds: float) -> None:
         if now >= next_ping:
             next_ping = now + _PING_EVERY
             stream.ping()
-        while seconds and count.sent - count.acked < _WINDOW:
-            count.sent += 1
-            stream.send(_FIRST + count.sent)
+        if seconds and (room := _WINDOW - (count.sent - count.acked)) > 0:
+            first = _FIRST + count.sent + 1
+            count.sent += room
+            stream.send(range(first, first + room))
         poller.poll(100)
         stream.turn()
         now = time.monotonic()

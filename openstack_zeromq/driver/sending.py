@@ -216,9 +216,11 @@ class Sending:
     def close(self) -> None:
         """Whoever still waits is told so."""
         with self.lock:
-            for waiter in self._waiters.values():
-                waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
-                waiter.wake()
+            unsent = [waiter for stream in self._streams.values() for early in stream.early.values() for _, waiter in early]
+            for waiter in (*self._waiters.values(), *unsent):
+                if waiter is not None:
+                    waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
+                    waiter.wake()
             self._socket.close(200)
             self._closed = True
 
