@@ -4,24 +4,17 @@ Hypothesis makes the schedules, always the same ones. `HYPOTHESIS_PROFILE=thorou
 that break a promise.
 """
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from simulation import EXCHANGE, Fabric, Service
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.wire import Kind
-
-COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "report_multiple_bugs": False}
-QUICK = [Phase.explicit, Phase.generate]  # shrinking takes minutes: the thorough profile does it
-settings.register_profile("default", max_examples=100, derandomize=True, phases=QUICK, **COMMON)
-settings.register_profile("thorough", max_examples=5000, print_blob=True, **COMMON)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOMY = Bounds(10_000, 1 << 30)
 TIGHT = Bounds(4, 1 << 30)

@@ -116,3 +116,47 @@ def test_control_frames_carry_an_object_and_nothing_else() -> None:
     for body in (b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a":' + b"1" * wire.MAX_CONTROL + b"}"):
         with pytest.raises(MalformedError):
             wire.decode_control(wire.encode_control(Kind.PING)[:6] + body)
+
+
+ITEMS = st.lists(st.lists(st.binary(max_size=30), min_size=1, max_size=4), min_size=1, max_size=5)
+
+
+@given(ITEMS)
+def test_a_bundle_comes_out_as_it_went_in(items: list[list[bytes]]) -> None:
+    assert list(wire.unbundle([wire.bundle(items)])) == items
+
+
+@given(ITEMS, st.data())
+def test_a_bundle_that_is_cut_anywhere_is_refused_or_ends_between_two_items(
+    items: list[list[bytes]], data: st.DataObject
+) -> None:
+    frame = wire.bundle(items)
+    cut = data.draw(st.integers(6, len(frame) - 1))
+    try:
+        read = list(wire.unbundle([frame[:cut]]))
+    except MalformedError:
+        return
+    assert read == items[: len(read)]
+    assert 0 < len(read) < len(items)
+
+
+def test_what_is_no_bundle_passes_as_it_is() -> None:
+    for frames in ([b""], [b"x"], [wire.encode(header()), b"body"], [wire.bundle([[b"x"]]), b"more"]):
+        assert list(wire.unbundle(frames)) == [frames]
+
+
+def test_small_items_travel_together_large_ones_alone_and_all_in_order() -> None:
+    large = [b"header", b"x" * (wire.LARGE + 1)]
+    items = [[b"a"], [b"b", b"1"], large, [b"c"]]
+    ways = list(wire.together(items))
+    assert [item for way in ways for item in wire.unbundle([*way])] == items
+    assert ways[1] == large
+    assert ways[2] == [b"c"]
+    assert len(ways) == 3
+
+
+@given(st.lists(st.builds(MessageId, U64, U64)))
+def test_ids_come_out_as_they_went_in(ids: list[MessageId]) -> None:
+    assert wire.decode_ids(wire.encode_ids(ids)) == ids
+    with pytest.raises(MalformedError):
+        wire.decode_ids(wire.encode_ids(ids) + b"x")
