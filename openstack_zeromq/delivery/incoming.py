@@ -103,9 +103,17 @@ class Incoming:
         queue = self._channels.get(channel)
         return queue is not None and queue.consumers > 0
 
+    def awaits(self, now: float) -> bool:
+        """May services of a former receiver still come back?"""
+        return self._past.in_grace(now)
+
     def awaited(self, now: float) -> Collection[int]:
         """Services of a former receiver that have yet to come back."""
         return self._past.awaited(now)
+
+    def pools(self) -> list[Channel]:
+        """The pools that are served here."""
+        return [channel for channel in self._channels if channel.role is Role.POOL and self.serves(channel)]
 
     # consumers
 
@@ -248,7 +256,7 @@ class Incoming:
         taken = word is not None and bool(word.lanes)
         if word is not None and taken:
             lanes = [lane for lane in lanes if lane not in word.lanes]
-            if not lanes or message.header.kind not in (Kind.FANOUT, Kind.NOTIFY):
+            if not lanes or message.header.kind is not Kind.FANOUT:
                 self._counts[Counter.DUPLICATES] += 1
                 self._remember_taken(message.id, now)
                 return [Respond(origin, AnswerEntry(message.id, Answer.TAKEN))]
@@ -266,23 +274,18 @@ class Incoming:
         return [Reply(client, message)]
 
     def _lanes_of(self, message: Message) -> list[Lane]:
-        """One lane for a call or cast; for a notification the topic's own and one for each pool; in a fanout every consumer."""
+        """One for most messages; in a fanout every consumer is a lane."""
         header = message.header
         exchange, topic = header.exchange, header.topic
         if header.kind is Kind.FANOUT:
             copies = self._channels.get(Channel(Role.FANOUT, exchange, topic))
             return [*copies.takers()] if isinstance(copies, Copies) else []
-        if header.server:
-            channel = Channel(Role.SERVER, exchange, topic, header.server)
-            return [channel] if self.serves(channel) else []
-        if header.kind is not Kind.NOTIFY:
+        if not header.server:
             channel = Channel(Role.TOPIC, exchange, topic)
-            return [channel] if self.serves(channel) else []
-        return [
-            channel
-            for channel in self._channels
-            if channel[1:3] == (exchange, topic) and channel.role in (Role.TOPIC, Role.POOL) and self.serves(channel)
-        ]
+        else:
+            role = Role.POOL if header.kind is Kind.NOTIFY else Role.SERVER
+            channel = Channel(role, exchange, topic, header.server)
+        return [channel] if self.serves(channel) else []
 
     def _offer(self, arrived: _Arrived, lanes: list[Lane], now: float) -> list[IncomingAction]:
         """Put the message into `lanes`; a lane without room makes the origin come again, for that lane alone."""
@@ -339,7 +342,7 @@ class Incoming:
             return []
         self._past.took(message_id, lane, now)
         kept = self._past.kept.get(message_id)
-        if kept is not None and kept.message.header.kind not in (Kind.FANOUT, Kind.NOTIFY):
+        if kept is not None and kept.message.header.kind is not Kind.FANOUT:
             return self._deliver(*self._past.release(message_id), now)
         return []
 

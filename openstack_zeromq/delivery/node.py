@@ -21,6 +21,7 @@ from openstack_zeromq.delivery.link import SILENCE, Close, Dial, Link, LinkActio
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Routes, Send, Surroundings, Tell
 from openstack_zeromq.delivery.past import Lane, Origin
+from openstack_zeromq.delivery.pools import Pool, Pools
 from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 
 WATCHED_SILENCE = 60.0
@@ -48,7 +49,8 @@ class Node:
         self._clients: dict[int, float] = {}
         self._watched: dict[int, float] = {}
         self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, expected)
-        self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves), self.counts)
+        self.pools = Pools(facts.name, self.incoming.pools)
+        self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves, self.pools), self.counts)
         self._apologies = Apologies(facts.name, origin)
 
     @property
@@ -132,10 +134,15 @@ class Node:
             inner += self.outgoing.answered(host, entry, now)
         return self._settle(inner, now)
 
-    def pong(self, host: str, incarnation: int, now: float) -> list[Action]:
-        """A peer is there, as `incarnation`."""
+    def pong(self, host: str, incarnation: int, now: float, pools: frozenset[Pool] | None = None) -> list[Action]:
+        """A peer is there, as `incarnation`, and serves `pools`; None: it does not know yet."""
         link = self.links.get(host)
-        return [] if link is None else self._settle(link.pong(incarnation, now), now)
+        if link is None:
+            return []
+        inner: list[_Inner] = [*link.pong(incarnation, now)]
+        if pools is not None and self.pools.learn(host, pools):
+            inner += self.outgoing.routes_changed(now)
+        return self._settle(inner, now)
 
     # time and routes
 
@@ -146,6 +153,9 @@ class Node:
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
         inner: list[_Inner] = [*self._close_idle_links(now)]
+        if not self.pools.sure and not self.incoming.awaits(now):
+            self.pools.sure = True
+            inner += self.outgoing.routes_changed(now)
         inner += [action for link in self.links.values() for action in link.tick(now)]
         for client in [client for client, heard in self._clients.items() if self._lost(client, heard, now)]:
             self.counts[Counter.CLIENTS_LOST] += 1
@@ -219,4 +229,5 @@ class Node:
         closing = [host for host in idle if host not in busy]
         for host in closing:
             del self.links[host]
+            self.pools.forget(host)
         return [Close(host) for host in closing]

@@ -15,6 +15,7 @@ from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.link import LinkState
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.pools import Pools, copy_for
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.delivery.stranded import Stranded
 from openstack_zeromq.delivery.timers import Timers
@@ -60,6 +61,7 @@ class Surroundings:
     routes: Routes
     reach: Callable[[str], LinkState | None]
     serves: Callable[[Channel], bool]
+    pools: Pools
 
 
 class Send(NamedTuple):
@@ -108,9 +110,25 @@ class _Hop:
 class _Pending:
     """A message that was accepted, as number `arrival`. `hops`: whom it is with; `tried`: hosts that refused it in this turn of
     the hosts; `choices`: how often a host was chosen; `detour`: it is not where a receiver that knows nothing of it would send
-    it first; `timed`: a timer is set for when its time is over."""
+    it first; `timed`: a timer is set for when its time is over. A notification has `copies` under way, each with this as its
+    `parent`, once it is `copied`; `taken`: it itself is done."""
 
-    __slots__ = ("arrival", "choices", "client", "detour", "former_host", "hops", "key", "message", "timed", "tried")
+    __slots__ = (
+        "arrival",
+        "choices",
+        "client",
+        "copied",
+        "copies",
+        "detour",
+        "former_host",
+        "hops",
+        "key",
+        "message",
+        "parent",
+        "taken",
+        "timed",
+        "tried",
+    )
 
     def __init__(self, client: int, message: Message, former_host: str, key: Key, arrival: int) -> None:
         self.client = client
@@ -123,6 +141,10 @@ class _Pending:
         self.choices = 0
         self.detour = False
         self.timed = False
+        self.parent: _Pending | None = None
+        self.copied = message.header.kind is not Kind.NOTIFY or bool(message.header.server)
+        self.copies = 0
+        self.taken = False
 
     def choose(self, host: str, now: float, stays: bool) -> _Hop:
         """Another host is to take it."""
@@ -140,12 +162,14 @@ class Outgoing:
         self._routes = surroundings.routes
         self._reach = surroundings.reach
         self._serves = surroundings.serves
+        self._pools = surroundings.pools
         self._counts = counts
         self._pending: dict[MessageId, _Pending] = {}
         self._arrivals = 0
         self._shares: Shares[tuple[str, str]] = Shares(facts.bounds)
         self._stranded = Stranded(facts.jitter)
         self._timers = Timers()
+        self._remember = facts.remember
         self._finished = Seen(facts.remember)
         self._learned: dict[tuple[str, str], str] = {}
 
@@ -222,6 +246,7 @@ class Outgoing:
             if hop is not None and not hop.may_be_there and pending.message.header.kind is not Kind.FANOUT:
                 del pending.hops[host]
                 actions += self._route(pending, now)
+        self._stranded.hurry()
         return actions
 
     def routes_changed(self, now: float) -> list[OutgoingAction]:
@@ -279,6 +304,8 @@ class Outgoing:
         header = pending.message.header
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
+        if not pending.copied:
+            return self._route_notification(pending, now)
         hosts, first = self._candidates(pending.message)
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
@@ -293,6 +320,8 @@ class Outgoing:
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
         pending.tried = ()
+        if pending.copies or (pending.parent and not hosts):
+            return self._finish(pending, Answer.TAKEN, "", now)  # only pools want it; or not even they do any more
         return self._strand(pending, now)
 
     def _strand(self, pending: _Pending, now: float) -> list[OutgoingAction]:
@@ -319,6 +348,33 @@ class Outgoing:
             if not pending.hops:
                 actions += self._route(pending, now)
         return actions
+
+    def _route_notification(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Copies for pools are made once it is known which there are: when every host of the topic was heard, or is down."""
+        exchange, topic, _ = pending.key
+        unknown = [
+            host
+            for host in {self._name, *self._routes.hosts(topic)}
+            if not self._pools.known(host) and self._reach(host) is not LinkState.DOWN
+        ]
+        if unknown:
+            return [*(Open(host) for host in unknown if self._reach(host) is None), *self._strand(pending, now)]
+        pending.copied = True
+        copies = [self._copy(pending, pool, now) for pool in self._pools.of(exchange, topic)]
+        return [action for part in (pending, *copies) for action in self._route(part, now)]
+
+    def _copy(self, pending: _Pending, pool: str, now: float) -> _Pending:
+        message = copy_for(pool, pending.message, now + self._remember)
+        copy = self._pending[message.id] = _Pending(pending.client, message, "", (*pending.key[:2], pool), pending.arrival)
+        self._shares.take(copy.key[:2], len(message.body))
+        copy.parent = pending
+        pending.copies += 1
+        return copy
+
+    def _copy_done(self, parent: _Pending, now: float) -> list[OutgoingAction]:
+        parent.copies -= 1
+        done = parent.taken and not parent.copies and parent.message.id in self._pending
+        return self._finish(parent, Answer.TAKEN, "", now) if done else []
 
     def _route_fanout(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
@@ -353,7 +409,7 @@ class Outgoing:
             if resent:
                 self._counts[Counter.RESENT] += 1
         send = Send(host, message, resent, hop.round)
-        if resent or message.header.kind in (Kind.FANOUT, Kind.REPLY):
+        if resent or pending.parent or message.header.kind in (Kind.FANOUT, Kind.REPLY):
             return [send]
         return [_accepted(pending.client, message, host, pending.detour), send]
 
@@ -368,6 +424,9 @@ class Outgoing:
             if hosts:
                 return hosts, (header.turn + header.id.origin) % len(hosts)
             return ((self._name,) if self._serves(Channel(Role.TOPIC, exchange, topic)) else ()), 0
+        if header.kind is Kind.NOTIFY:
+            hosts = self._pools.of(exchange, topic).get(server, ())
+            return hosts, (header.turn + header.id.origin) % len(hosts) if hosts else 0
         if self._serves(Channel(Role.SERVER, exchange, topic, server)):
             return (self._name,), 0
         hosts = self._routes.directed(topic, server)
@@ -377,18 +436,23 @@ class Outgoing:
     def _learn(self, message: Message, host: str) -> None:
         """Remember where a server was that is not a node: the next message goes there first."""
         header = message.header
-        if header.server and header.server != host and header.kind is not Kind.REPLY:
+        if header.server and header.server != host and header.kind in (Kind.CALL, Kind.CAST):
             if len(self._learned) >= LEARNED_MOST:
                 self._learned.clear()
             self._learned[header.topic, header.server] = host
 
     def _finish(self, pending: _Pending, answer: Answer, reason: str, now: float) -> list[OutgoingAction]:
         message = pending.message
+        if answer is Answer.TAKEN and pending.copies:
+            pending.taken = True
+            return []
         del self._pending[message.id]
         self._finished.add(message.id, now)
         self._shares.give_back(pending.key[:2], len(message.body))
         if pending.key in self._stranded:
             self._stranded.forget(pending.key, message.id)
+        if pending.parent is not None:
+            return self._copy_done(pending.parent, now)
         urgent = True
         if answer is Answer.TAKEN:
             urgent = message.header.kind is Kind.FANOUT or bool(message.header.flags & Flag.MANDATORY)

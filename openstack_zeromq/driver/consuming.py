@@ -231,6 +231,6 @@ def _meant_for(header: Header, channel: Channel) -> bool:
     """Does the target in the header agree with the channel it came through?"""
     if channel[1:3] != (header.exchange, header.topic):
         return False
-    if channel.role is Role.SERVER:
+    if channel.role in (Role.SERVER, Role.POOL):
         return header.server == channel.name
     return (header.kind is Kind.FANOUT) == (channel.role is Role.FANOUT)

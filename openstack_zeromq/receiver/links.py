@@ -18,6 +18,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.delivery.outgoing import Send
 from openstack_zeromq.delivery.past import Origin
+from openstack_zeromq.delivery.pools import Pool
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.options import GROUP
@@ -44,8 +45,8 @@ class Links:
         self._node = me.node
         self._report = me.report
         self._incarnation = me.incarnation
+        self._introduction = me.introduction
         self._ping = me.introduction(Kind.PING)
-        self._pong = me.introduction(Kind.PONG)
         self.inward = sockets.tcp_router(ctx, settings.max_message_size)
         self.monitor = self.inward.get_monitor_socket(_WATCHED)
         self._shaking_hands: set[int] = set()
@@ -187,7 +188,7 @@ class Links:
             if kind is not Kind.PING:
                 raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
             wire.decode_control(frames[0])
-            self._answers.item(origin, (self._pong,), 0)
+            self._answers.item(origin, (self._introduction(Kind.PONG, pools=self._node.pools.here()),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -216,4 +217,16 @@ class Links:
             return []
         if not isinstance(incarnation, int):
             raise MalformedError("control")
-        return self._node.pong(host, incarnation, now)
+        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")))
+
+
+def _pools(named: object) -> frozenset[Pool] | None:
+    """What a peer says it serves; None: it does not know yet."""
+    if named is None:
+        return None
+    if not isinstance(named, list):
+        raise MalformedError("control")
+    try:
+        return frozenset((str(exchange), str(topic), str(name)) for exchange, topic, name in named)
+    except (TypeError, ValueError):
+        raise MalformedError("control") from None

@@ -18,6 +18,6 @@ class Me:
     report: Report
     incarnation: int
 
-    def introduction(self, kind: Kind) -> bytes:
+    def introduction(self, kind: Kind, **more: object) -> bytes:
         """A ping or pong that says who this is."""
-        return wire.encode_control(kind, node=self.settings.host, incarnation=self.incarnation)
+        return wire.encode_control(kind, node=self.settings.host, incarnation=self.incarnation, **more)

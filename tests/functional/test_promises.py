@@ -143,6 +143,18 @@ def test_each_pool_gets_a_copy_and_a_requeued_notification_comes_again(make_fabr
     eventually(lambda: shared.got == ["hello"] and pool.got == ["hello", "hello"])
 
 
+def test_a_pool_on_another_node_gets_its_copy_too(make_fabric: Any) -> None:
+    fabric = make_fabric(nodes=3, ring={"notes.info": ["n1", "n2", "n3"]})
+    shared, pool, elsewhere = Listener(), Listener(), Listener()
+    fabric.notification_listener("n1", "notes", shared)
+    fabric.notification_listener("n2", "notes", pool, pool="audit")
+    fabric.notification_listener("n3", "notes", elsewhere, pool="billing")
+    notifier = fabric.notifier("n1", "notes")
+    for number in range(20):
+        notifier.info({}, "event", number)
+    eventually(lambda: all(sorted(listener.got) == list(range(20)) for listener in (shared, pool, elsewhere)))
+
+
 def test_a_batch_is_filled_even_when_it_is_larger_than_the_credit(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring={"notes.info": ["n1"]}, options={"zmq_consumer_credit": 8})
     batches: list[int] = []

@@ -29,6 +29,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outbox import Outbox, Transmit
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
+from openstack_zeromq.delivery.pools import Pool
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.receiver.departures import LAZY, Departures
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
@@ -298,15 +299,17 @@ class Life:
     def pinged(self, origin: bytes) -> None:
         conn = next((conn for conn in self.receiver.inward if conn.id == origin and conn.at is self), None)
         if conn is not None:
-            conn.back(lambda home: home.ponged(conn, self.incarnation))
+            here = self.node.pools.here()
+            pools = None if here is None else frozenset(here)
+            conn.back(lambda home: home.ponged(conn, self.incarnation, pools))
 
     def answered_by(self, conn: "Conn", frame: bytes) -> None:
         if self.conns.get(conn.to.name) is conn:
             self.do(self.node.peer_answers(conn.to.name, wire.decode_answers(frame), self.fabric.now))
 
-    def ponged(self, conn: "Conn", incarnation: int) -> None:
+    def ponged(self, conn: "Conn", incarnation: int, pools: frozenset[Pool] | None) -> None:
         if self.conns.get(conn.to.name) is conn:
-            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now))
+            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now, pools))
 
 
 class Conn:
@@ -748,6 +751,6 @@ def _meant_for(header: Header, channel: Channel) -> bool:
     """As the driver checks."""
     if channel[1:3] != (header.exchange, header.topic):
         return False
-    if channel.role is Role.SERVER:
+    if channel.role in (Role.SERVER, Role.POOL):
         return header.server == channel.name
     return (header.kind is Kind.FANOUT) == (channel.role is Role.FANOUT)

@@ -131,13 +131,13 @@ def test_a_listener_that_dies_does_not_hold_up_the_fanout_of_the_others() -> Non
     assert answers(node.leave(TWO, 0.0)) == [(1, Answer.TAKEN)]
 
 
-def test_a_notification_goes_to_one_listener_of_the_topic_and_to_each_pool() -> None:
+def test_a_notification_goes_to_one_listener_of_the_topic_and_its_copy_to_one_of_the_pool() -> None:
     node = incoming(started=LONG_AGO)
     for channel, one in ((TOPIC, ONE), (TOPIC, TWO), (POOL, THREE)):
         node.join(channel, one, 1, [], 0.0)
-    assert sorted(handed(node.arrive(PEER, message(1, Kind.NOTIFY), 0.0))) == [(ONE, 1), (THREE, 1)]
-    assert answers(node.answered(ONE, said(1), 0.0)) == []
-    assert answers(node.answered(THREE, said(1), 0.0)) == [(1, Answer.TAKEN)]
+    assert handed(node.arrive(PEER, message(1, Kind.NOTIFY), 0.0)) == [(ONE, 1)]
+    assert answers(node.answered(ONE, said(1), 0.0)) == [(1, Answer.TAKEN)]
+    assert handed(node.arrive(PEER, message(2, Kind.NOTIFY, server="audit"), 0.0)) == [(THREE, 2)]
 
 
 def test_a_reply_goes_to_the_service_that_called_and_to_nobody_when_that_is_gone() -> None:
@@ -237,15 +237,6 @@ def test_a_fanout_that_one_listener_took_before_the_restart_still_reaches_the_ot
     assert answers(later) == []
 
 
-def test_a_notification_that_the_topic_took_before_the_restart_still_reaches_the_pool() -> None:
-    node = incoming()
-    node.join(TOPIC, ONE, 5, [], 0.1)
-    node.join(POOL, TWO, 5, [], 0.1)
-    node.answered(ONE, said(1), 0.2)
-    later = [*node.arrive(PEER, resent(1, Kind.NOTIFY), 0.3), *node.tick(LATER)]
-    assert (TWO, 1) in handed(later)
-
-
 def test_a_message_that_is_taken_while_it_waits_for_another_consumer_is_not_handed_out_any_more() -> None:
     node = incoming()
     node.join(TOPIC, TWO, 1, [], 0.1)
@@ -304,9 +295,9 @@ def test_joining_twice_does_not_change_a_consumers_credit() -> None:
 
 def test_what_a_consumer_says_again_it_took_does_not_count_for_another_copy() -> None:
     node = incoming()
-    node.join(TOPIC, ONE, 5, [], 0.0)
-    node.join(POOL, TWO, 5, [], 0.0)
-    node.arrive(PEER, message(1, Kind.NOTIFY), LATER)
+    for one in (ONE, TWO):
+        node.join(FANOUT, one, 5, [], 0.0)
+    node.arrive(PEER, message(1, Kind.FANOUT), LATER)
     assert answers(node.answered(ONE, said(1), LATER)) == []
     assert answers(node.answered(ONE, said(1), LATER)) == []
     assert answers(node.answered(TWO, said(1), LATER)) == [(1, Answer.TAKEN)]
@@ -323,17 +314,17 @@ def test_what_is_kept_back_after_a_start_is_bounded_like_everything_else() -> No
     assert {answer for _, answer in refused} == {Answer.BUSY}
 
 
-def test_a_full_pool_does_not_lose_its_copy_of_a_notification() -> None:
+def test_a_full_listener_does_not_lose_its_copy_of_a_fanout() -> None:
     node = incoming(Bounds(1, 1000))
-    node.join(TOPIC, ONE, 5, [], 0.0)
-    node.join(POOL, TWO, 1, [], 0.0)
+    node.join(FANOUT, ONE, 5, [], 0.0)
+    node.join(FANOUT, TWO, 1, [], 0.0)
     copies: list[tuple[bytes, int]] = []
     for sequence in (1, 2, 3):
-        arrived = node.arrive(PEER, message(sequence, Kind.NOTIFY), LATER)
+        arrived = node.arrive(PEER, message(sequence, Kind.FANOUT), LATER)
         copies += handed(arrived)
         if (sequence, Answer.BUSY) not in answers(arrived):
             copies += handed(node.answered(ONE, said(sequence), LATER))
     for sequence in (1, 2, 3):
         copies += handed(node.answered(TWO, said(sequence), LATER))
-        copies += handed(node.arrive(PEER, resent(3, Kind.NOTIFY), LATER))
+        copies += handed(node.arrive(PEER, resent(3, Kind.FANOUT), LATER))
     assert {(TWO, 1), (TWO, 2), (TWO, 3)} <= set(copies)

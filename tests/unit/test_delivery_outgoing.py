@@ -19,7 +19,8 @@ from openstack_zeromq.delivery.outgoing import (
     Surroundings,
     Tell,
 )
-from openstack_zeromq.wire import Answer, Flag, Kind
+from openstack_zeromq.delivery.pools import Pools
+from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind
 
 UP, DOWN = LinkState.UP, LinkState.DOWN
 CLIENT = 1
@@ -34,7 +35,11 @@ class World:
         self.here: set[Channel] = set()
         self.counts: Counts[str] = counts()
         facts = NodeFacts("a", bounds, REMEMBER, lambda: 1.0)
-        self.out = Outgoing(facts, Surroundings(self, self.links.get, self.here.__contains__), self.counts)
+        self.pools = Pools("a", lambda: self.here)
+        self.pools.sure = True
+        for host in links:
+            self.pools.learn(host, frozenset())
+        self.out = Outgoing(facts, Surroundings(self, self.links.get, self.here.__contains__, self.pools), self.counts)
 
     def hosts(self, _topic: str) -> tuple[str, ...]:
         return self.topic_hosts
@@ -200,3 +205,61 @@ def test_a_resent_message_is_not_given_to_another_host_while_its_first_one_may_h
     for tenths in range(10, 100):
         actions += anew.out.tick(tenths / 10)
     assert second not in [host for host, _ in sent(actions)]
+
+
+# notifications and pools
+
+
+def _notified(actions: list[OutgoingAction]) -> list[tuple[str, str]]:
+    """(host, pool) of what is sent; the topic's own copy has no pool."""
+    return sorted((action.host, action.message.header.server) for action in actions if isinstance(action, Send))
+
+
+def test_each_pool_gets_a_copy_wherever_it_is_and_the_sender_is_told_when_all_are_taken() -> None:
+    world = World(b=UP, c=UP)
+    world.pools.learn("b", frozenset({("nova", "compute", "audit"), ("nova", "other", "x")}))
+    world.pools.learn("c", frozenset({("nova", "compute", "audit"), ("nova", "compute", "billing")}))
+    actions = world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)
+    copies = {action.message.header.server: action for action in actions if isinstance(action, Send)}
+    assert sorted(copies) == ["", "audit", "billing"]
+    assert copies["billing"].host == "c"
+    assert len({action.message.id for action in copies.values()}) == 3
+    assert told(actions) == [(1, Answer.ACCEPTED)]
+    for pool in ("", "audit"):
+        assert told(world.out.answered(copies[pool].host, AnswerEntry(copies[pool].message.id, Answer.TAKEN), 0.0)) == []
+    last = copies["billing"]
+    assert told(world.out.answered(last.host, AnswerEntry(last.message.id, Answer.TAKEN), 0.0)) == [(1, Answer.TAKEN)]
+    assert (world.out.pending, world.out.pending_bytes) == (0, 0)
+
+
+def test_the_copy_for_a_pool_has_the_same_id_when_it_is_made_again() -> None:
+    ids = []
+    for _ in range(2):
+        world = World(b=UP)
+        world.pools.learn("b", frozenset({("nova", "compute", "audit")}))
+        actions = world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)
+        ids.append([action.message.id for action in actions if isinstance(action, Send)])
+    assert ids[0] == ids[1]
+
+
+def test_a_notification_waits_until_it_is_known_which_pools_there_are() -> None:
+    world = World(b=UP, c=UP)
+    world.pools.forget("c")
+    assert sent(world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)) == []
+    world.pools.learn("c", frozenset({("nova", "compute", "audit")}))
+    assert ("c", "audit") in _notified(world.out.routes_changed(1.0))
+
+
+def test_a_notification_does_not_wait_for_a_host_that_is_down() -> None:
+    world = World(b=UP, c=DOWN)
+    world.pools.forget("c")
+    assert _notified(world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)) == [("b", "")]
+
+
+def test_a_notification_that_only_pools_want_does_not_wait_for_other_listeners() -> None:
+    world = World(b=UP)
+    world.pools.learn("b", frozenset({("nova", "compute", "audit")}))
+    actions = world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)
+    [own, copy] = [action.message.id for action in actions if isinstance(action, Send)]
+    assert told(world.out.answered("b", AnswerEntry(own, Answer.NOROUTE, "", 1), 0.0)) == []
+    assert told(world.out.answered("b", AnswerEntry(copy, Answer.TAKEN), 0.0)) == [(1, Answer.TAKEN)]

@@ -20,7 +20,7 @@ ROOMY = Bounds(10_000, 1 << 30)
 TIGHT = Bounds(4, 1 << 30)
 NODES = ("a", "b", "c")
 TOPIC, NOTES, POOL = "compute", "notes.info", "audit"
-TOPICS = {TOPIC: NODES, NOTES: ("c",)}
+TOPICS = {TOPIC: NODES, NOTES: ("b", "c")}
 CREDIT = 3
 
 
@@ -47,7 +47,7 @@ def build(seed: int, bounds: Bounds) -> Fabric:
     for name, node in SERVERS.items():
         Service(fabric, name, node, _server(name), CREDIT).listen()
     Service(fabric, "notes", "c", (Channel.of_topic(EXCHANGE, NOTES),), CREDIT).listen()
-    Service(fabric, "audit", "c", (Channel.of_pool(EXCHANGE, NOTES, POOL),), CREDIT).listen()
+    Service(fabric, "audit", "b", (Channel.of_pool(EXCHANGE, NOTES, POOL),), CREDIT).listen()
     for name, node in CLIENTS.items():
         Service(fabric, name, node)
     assert fabric.run(10, lambda: all(c.joined for s in fabric.services.values() for c in s.consumers))
