@@ -319,12 +319,17 @@ def through_plain_pyzmq(count: Count, stack: ExitStack) -> tuple[Stream, int]:
     return Stream((sink,), send, turn, lambda: None), forwarder.pid
 
 
-def flood(path: str, seconds: float) -> dict[str, Any]:
-    """Messages along `path`, always a window full of them: first half a second that does not count, then `seconds`."""
+def flood(path: str, seconds: float, tell: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Messages along `path`, always a window full of them: first half a second that does not count, then `seconds`.
+
+    `tell` is told the id of the process in the middle, once it is under load.
+    """
     with ExitStack() as stack:
         count = Count()
         stream, pid = through_plain_pyzmq(count, stack) if path == PLAIN else through_receiver(path, count, stack)
         _keep_full(stream, count, _WARM_UP)
+        if tell is not None:
+            tell(pid)
         acked, begun, cpu, own = count.acked, time.monotonic(), cpu_seconds(pid), time.process_time()
         while count.acked == acked and time.monotonic() - begun < _DRAINS_WITHIN:
             _keep_full(stream, count, seconds)
@@ -383,7 +388,9 @@ def main(seconds: float, rounds: int, paths: tuple[str, ...]) -> None:
     for _ in range(rounds):
         for path in paths or (PLAIN, *PATHS):
             try:
-                click.echo(json.dumps(flood(path, seconds)))
+                click.echo(
+                    json.dumps(flood(path, seconds, lambda pid: click.echo(f"the process in the middle is {pid}", err=True)))
+                )
             except BenchmarkError as exc:
                 raise click.ClickException(f"{path}: {exc}") from None
 
