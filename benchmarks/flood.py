@@ -342,7 +342,6 @@ def flood(path: str, seconds: float, tell: Callable[[int], None] | None = None) 
         if not count.sent == count.taken == count.acked:
             raise BenchmarkError(f"sent {count.sent}, taken {count.taken}, answered {count.acked}")
     return {
-        "path": path,
         "rate": messages / took,
         "cpu_us": cpu / messages * 1e6,
         "cores": cpu / took,
@@ -388,9 +387,8 @@ def main(seconds: float, rounds: int, paths: tuple[str, ...]) -> None:
     for _ in range(rounds):
         for path in paths or (PLAIN, *PATHS):
             try:
-                click.echo(
-                    json.dumps(flood(path, seconds, lambda pid: click.echo(f"the process in the middle is {pid}", err=True)))
-                )
+                found = flood(path, seconds, lambda pid: click.echo(f"the process in the middle is {pid}", err=True))
+                click.echo(json.dumps({"path": path, **found}))
             except BenchmarkError as exc:
                 raise click.ClickException(f"{path}: {exc}") from None
 
