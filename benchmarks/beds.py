@@ -21,7 +21,7 @@ sys.path.insert(0, str(CHECKOUT / "tests" / "functional"))
 
 from fabric import Fabric as Fabric  # noqa: E402, PLC0414 - the fabric of the functional tests
 
-_ENDS_WITHIN = 30.0
+_ENDS_WITHIN = 5.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 

@@ -319,12 +319,17 @@ def through_plain_pyzmq(count: Count, stack: ExitStack) -> tuple[Stream, int]:
     return Stream((sink,), send, turn, lambda: None), forwarder.pid
 
 
-def flood(path: str, seconds: float) -> dict[str, Any]:
-    """Messages along `path`, always a window full of them: first half a second that does not count, then `seconds`."""
+def flood(path: str, seconds: float, tell: Callable[[int], None] | None = None) -> dict[str, Any]:
+    """Messages along `path`, always a window full of them: first half a second that does not count, then `seconds`.
+
+    `tell` is told the id of the process in the middle, once it is under load.
+    """
     with ExitStack() as stack:
         count = Count()
         stream, pid = through_plain_pyzmq(count, stack) if path == PLAIN else through_receiver(path, count, stack)
         _keep_full(stream, count, _WARM_UP)
+        if tell is not None:
+            tell(pid)
         acked, begun, cpu, own = count.acked, time.monotonic(), cpu_seconds(pid), time.process_time()
         while count.acked == acked and time.monotonic() - begun < _DRAINS_WITHIN:
             _keep_full(stream, count, seconds)
@@ -337,7 +342,6 @@ def flood(path: str, seconds: float) -> dict[str, Any]:
         if not count.sent == count.taken == count.acked:
             raise BenchmarkError(f"sent {count.sent}, taken {count.taken}, answered {count.acked}")
     return {
-        "path": path,
         "rate": messages / took,
         "cpu_us": cpu / messages * 1e6,
         "cores": cpu / took,
@@ -383,7 +387,8 @@ def main(seconds: float, rounds: int, paths: tuple[str, ...]) -> None:
     for _ in range(rounds):
         for path in paths or (PLAIN, *PATHS):
             try:
-                click.echo(json.dumps(flood(path, seconds)))
+                found = flood(path, seconds, lambda pid: click.echo(f"the process in the middle is {pid}", err=True))
+                click.echo(json.dumps({"path": path, **found}))
             except BenchmarkError as exc:
                 raise click.ClickException(f"{path}: {exc}") from None
 

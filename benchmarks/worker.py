@@ -25,6 +25,7 @@ from benchmarks.null_driver import NullDriver
 
 _CALL_TIMEOUT = 30.0
 _POOL = 64
+_FANOUT_POOL = 8
 
 Answers = dict[str, Any]
 
@@ -113,7 +114,7 @@ class Serving:
         else:
             for count in FANOUTS:
                 for number in range(count):
-                    self._rpc(fanout_topic(count), f"{SERVER}-{number}")
+                    self._rpc(fanout_topic(count), f"{SERVER}-{number}", _FANOUT_POOL)
             self._notifications()
         return {}
 
@@ -131,10 +132,10 @@ class Serving:
         for server in self._servers:
             server.wait()
 
-    def _rpc(self, topic: str, name: str) -> None:
+    def _rpc(self, topic: str, name: str, pool: int = _POOL) -> None:
         tally = self._new(topic)
         target = oslo_messaging.Target(topic=topic, server=name)
-        self._start(oslo_messaging.get_rpc_server(self._bus.rpc, target, [Endpoint(tally)], executor="threading"))
+        self._start(oslo_messaging.get_rpc_server(self._bus.rpc, target, [Endpoint(tally)], executor="threading"), pool)
 
     def _notifications(self) -> None:
         endpoint = NoteEndpoint(self._new(NOTES))
@@ -146,8 +147,8 @@ class Serving:
         self._tallies.setdefault(topic, []).append(tally)
         return tally
 
-    def _start(self, server: Any) -> None:
-        server.start(override_pool_size=_POOL)
+    def _start(self, server: Any, pool: int = _POOL) -> None:
+        server.start(override_pool_size=pool)
         self._servers.append(server)
 
 

@@ -26,6 +26,10 @@ def _data(rates: dict[str, list[float]], p50: float = 1.0) -> dict[str, Any]:
     return json.loads(json.dumps(results.data()))
 
 
+def test_an_even_number_of_rounds_has_a_median_too() -> None:
+    assert _data({"zmq": [100.0, 200.0]})["measures"]["casts_8"]["zmq"]["rate"] == 150.0
+
+
 def test_the_median_of_each_figure_counts_and_every_round_is_kept() -> None:
     found = _data({"zmq": [100.0, 900.0, 500.0]})["measures"]["casts_8"]["zmq"]
     assert (found["rate"], found["cpu_us"]["client"], found["rounds"]) == (500.0, 2000.0, [100.0, 900.0, 500.0])
