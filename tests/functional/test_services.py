@@ -228,10 +228,11 @@ def test_processes_under_one_name_share_its_messages_fairly_and_one_that_stops_l
     assert Counter(client.call({}, "who")[0] for _ in range(20)) == dict.fromkeys(left, 10)
 
 
+@pytest.mark.parametrize("mode", MODES)
 def test_services_that_are_replaced_one_by_one_under_load_lose_nothing_and_run_nothing_twice(
-    fabric: Fabric, start: Callable[..., Program]
+    fabric: Fabric, start: Callable[..., Program], mode: str
 ) -> None:
-    programs = [start("serve", "native", "rolling", f"s{number}", f"s{number}") for number in range(3)]
+    programs = [start("serve", mode, "rolling", f"s{number}", f"s{number}") for number in range(3)]
     for program in programs:
         program.hear("serves")
     client = fabric.client("n1", "rolling")
@@ -252,7 +253,7 @@ def test_services_that_are_replaced_one_by_one_under_load_lose_nothing_and_run_n
         load = [pool.submit(cast), pool.submit(call)]
         try:
             for number in range(3, 8):
-                programs.append(start("serve", "native", "rolling", f"s{number}", f"s{number}"))
+                programs.append(start("serve", mode, "rolling", f"s{number}", f"s{number}"))
                 programs[-1].hear("serves")
                 assert client.prepare(server=f"s{number - 3}").call({}, "stop") is None
                 programs[number - 3].ended()
