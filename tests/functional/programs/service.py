@@ -18,6 +18,9 @@ if MODE == "eventlet":
     import eventlet
 
     eventlet.monkey_patch()
+    write = eventlet.patcher.original("os").write
+else:
+    write = os.write
 
 import oslo_messaging  # noqa: E402 - after the patching, as services do it
 from oslo_config import cfg  # noqa: E402
@@ -28,8 +31,8 @@ EXECUTOR = "eventlet" if MODE == "eventlet" else "threading"
 
 
 def say(**facts: Any) -> None:
-    """One line in one write, for several processes may share the output."""
-    os.write(1, json.dumps(facts).encode() + b"\n")
+    """One line in one write, for several processes may share the output; a patched one refuses two green writers."""
+    write(1, json.dumps(facts).encode() + b"\n")
 
 
 def configured() -> cfg.ConfigOpts:
