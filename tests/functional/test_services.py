@@ -950,3 +950,19 @@ def test_senders_that_wait_for_a_first_receiver_raise_when_their_transport_is_cl
     transport.cleanup()
     waiting.join(2)
     assert len(raised) == 1
+
+
+@pytest.mark.parametrize("way", ["call", "cast"])
+def test_a_message_that_kills_its_server_at_once_kills_no_other(fabric: Fabric, start: Callable[..., Program], way: str) -> None:
+    programs = [start("serve", "native", "mortal", name, name) for name in "abc"]
+    for program in programs:
+        program.hear("serves")
+    client = fabric.client("n1", "mortal", timeout=3)
+    with contextlib.suppress(oslo_messaging.MessagingTimeout, oslo_messaging.MessageDeliveryFailure):
+        getattr(client, way)({}, "die", after=0)
+    eventually(lambda: any(program.process.poll() is not None for program in programs))
+    deadline = time.monotonic() + 5  # the receiver notices within 3 s that a service is gone
+    while time.monotonic() < deadline:
+        with contextlib.suppress(oslo_messaging.MessagingTimeout):
+            client.prepare(timeout=1).call({}, "who")
+    assert sum(program.process.poll() is None for program in programs) == 2
