@@ -18,7 +18,7 @@ from openstack_zeromq.delivery.calls import Calls
 from openstack_zeromq.delivery.channel import ConsumerId, Copies, Hand, SharedQueue
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.past import Kept, Lane, Origin, Past
+from openstack_zeromq.delivery.past import Former, Kept, Lane, Origin, Past
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
@@ -73,20 +73,20 @@ class _Arrived:
 class Incoming:
     """The consumers of this node and what is on its way to them."""
 
-    def __init__(
-        self, bounds: Bounds, remember: float, started: float, counts: Counts[str], expected: Iterable[int] | None = None
-    ) -> None:
-        """`expected`: the services that the predecessor knew; None: nobody can tell."""
+    def __init__(self, bounds: Bounds, remember: float, started: float, counts: Counts[str], former: Former) -> None:
         self.calls = Calls()
         self._bounds = bounds
         self._counts = counts
-        self._past = Past(bounds, remember, started, expected)
+        self._past = Past(bounds, remember, started, former.services)
+        self._begun = former.begun
         self._refused: dict[MessageId, tuple[int, float]] = {}
         self._arrived: dict[MessageId, _Arrived] = {}
         self._seen = Seen(remember)
         self._channels: dict[Channel, SharedQueue | Copies] = {}
         self._joined: dict[ConsumerId, Channel] = {}
         self._clients: set[int] = set()
+        for message_id in [begun for service in former.services or () for begun in former.begun(service)]:
+            self._seen.add(message_id, started)
 
     # what is here
 
@@ -134,7 +134,8 @@ class Incoming:
         """A service is gone: its consumers leave, replies to it have nowhere to go, its own will never come."""
         self._clients.discard(client)
         name = client.to_bytes(CLIENT_BYTES, "big")
-        actions: list[IncomingAction] = [Fail(header) for header in self.calls.gone(client)]
+        actions = [action for message_id in self._begun(client) for action in self._begun_by(name, message_id, now)]
+        actions += [Fail(header) for header in self.calls.gone(client)]
         for reply in [arrived.message for arrived in self._arrived.values() if _is_reply_to(arrived.message, client)]:
             actions += self._close(reply.id, name, Answer.NOROUTE, now)
         for consumer in [consumer for consumer in self._joined if consumer.startswith(name)]:
@@ -362,6 +363,15 @@ class Incoming:
         if consumer in word.lanes:
             word.lanes.add(lane)
         return lane in word.lanes or consumer in word.given_back
+
+    def _begun_by(self, name: bytes, message_id: MessageId, now: float) -> list[IncomingAction]:
+        """A service that is dead had begun to execute it: nobody else may."""
+        arrived = self._arrived.get(message_id)
+        if arrived is None or arrived.message.header.kind not in (Kind.CALL, Kind.CAST):
+            return []
+        taken = AnswerEntry(message_id, Answer.TAKEN)
+        holders = [consumer for lane in arrived.open for consumer in self._queue(lane).holders(message_id)]
+        return [action for one in holders if one.startswith(name) for action in self.answered(one, taken, now)]
 
     def _call_taken(self, message: Message, consumer: ConsumerId, answer: Answer) -> list[IncomingAction]:
         """Somebody works on a call now; or cannot read it."""

@@ -20,7 +20,7 @@ from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAct
 from openstack_zeromq.delivery.link import SILENCE, Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Routes, Send, Surroundings, Tell
-from openstack_zeromq.delivery.past import Lane, Origin
+from openstack_zeromq.delivery.past import Former, Lane, Origin
 from openstack_zeromq.delivery.pools import Pool, Pools
 from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 
@@ -37,10 +37,8 @@ _Inner = IncomingAction | OutgoingAction | LinkAction
 class Node:
     """`started` and every `now` are monotonic seconds of the same clock."""
 
-    def __init__(
-        self, facts: NodeFacts, routes: Routes, started: float, expected: Iterable[int] | None = None, origin: int = 0
-    ) -> None:
-        """`expected`: see `Incoming`; `origin`: random, for messages of the receiver itself."""
+    def __init__(self, facts: NodeFacts, routes: Routes, started: float, former: Former | None = None, origin: int = 0) -> None:
+        """`origin`: random, for messages of the receiver itself."""
         self.counts: Counts[str] = Counts({counter.value: 0 for counter in Counter})
         self.links: dict[str, Link] = {}
         self._name = facts.name
@@ -48,7 +46,8 @@ class Node:
         self._link_idle = facts.link_idle
         self._clients: dict[int, float] = {}
         self._watched: dict[int, float] = {}
-        self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, expected)
+        former = former or Former()
+        self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, former)
         self.pools = Pools(facts.name, self.incoming.pools)
         self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves, self.pools), self.counts)
         self._apologies = Apologies(facts.name, origin)

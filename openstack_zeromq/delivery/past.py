@@ -5,7 +5,7 @@ back and say what they hold (claims) and what they took (words). Until each of t
 have been handed out before is kept back.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,15 @@ Lane = Channel | ConsumerId
 
 GRACE = 3.0
 """Seconds after which a service that has not come back counts as dead, as everywhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What is left of an earlier receiver. `services`: those that it knew; None: nobody can tell. `begun(service)`: what
+    a service has begun to execute, as its journal says, also when it is dead."""
+
+    services: Collection[int] | None = None
+    begun: Callable[[int], list[MessageId]] = lambda _service: []
 
 
 class Kept(NamedTuple):

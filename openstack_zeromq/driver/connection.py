@@ -221,6 +221,7 @@ class Connection:
         if incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
             self._goodbye_to = None
+            self._consuming.open_journal()
             for report in self._consuming.reports():
                 self._to_receiver(*report)
             self._ask(self._consuming.ask_again())

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from openstack_zeromq import sockets, wire
+from openstack_zeromq import journal, sockets, wire
 from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
@@ -17,6 +17,7 @@ from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.sending import Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
+from openstack_zeromq.journal import Journal
 from openstack_zeromq.options import Settings
 from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind
 
@@ -56,6 +57,7 @@ class Consuming:
         self._notes = notes
         self._inboxes = original("_thread").allocate_lock()
         self._dialer = sockets.Dialer(sockets.router(ctx, settings.max_message_size))
+        self._journal: Journal | None = None
         self._remember = settings.message_ttl + REMEMBER
         self._taken: dict[Channel, Seen] = {}
         self._consumers: list[Consumer] = []
@@ -93,16 +95,30 @@ class Consuming:
         return Consumer(channel, listener, credit, Inbox(taken), taken)
 
     def answer(self, consumer: Consumer, header: Header, answer: Answer, now: float) -> None:
-        """The server took a message, or gives it back. What it begins to execute now must not run elsewhere if it dies of it."""
+        """The server took a message, or gives it back. What it begins to execute now must not run elsewhere if it dies of it:
+        that is noted in the journal, or, without one, said at once."""
         message_id = header.id
+        begins = header.kind in (Kind.CALL, Kind.CAST)
         with self._inboxes:
             if answer is Answer.REQUEUED:
                 consumer.inbox.give_back(message_id)
             else:
                 consumer.inbox.take(message_id, now)
-        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer), at_once=header.kind is not Kind.NOTIFY)
+                if begins and self._journal is not None:
+                    self._journal.note(message_id)
+        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer), at_once=begins and self._journal is None)
 
     # from the connection's thread
+
+    def open_journal(self) -> None:
+        """Our receiver is there, and has made our journal."""
+        file = journal.path(self._settings.ipc_dir, self._client)
+        try:
+            with self._inboxes:
+                self._journal = Journal(file)
+        except OSError as exc:
+            self._journal = None
+            self._notes.append(f"{file} cannot be written ({exc.strerror}): acknowledging takes longer")
 
     def listen(self, consumers: list[Consumer]) -> list[bytes]:
         """Begin to consume; the control frames that ask the receiver for the channels."""

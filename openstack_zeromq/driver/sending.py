@@ -21,7 +21,7 @@ from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind
 
 _ENOUGH_ANSWERS = 16
 
-ANSWERS_WITHIN = 0.005
+ANSWERS_WITHIN = 0.01
 """Seconds that an answer may wait for company."""
 
 

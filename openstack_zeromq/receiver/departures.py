@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from openstack_zeromq import wire
 from openstack_zeromq.wire import AnswerEntry
 
-LAZY = 0.005
+LAZY = 0.01
 """Seconds that an answer may wait for company."""
 
 _ENOUGH_ANSWERS = 64

@@ -174,6 +174,7 @@ class Local:
     def _read_control(self, client: int, name: bytes, kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
         """What a service says of itself."""
         if kind is Kind.PING:
+            self._services.open(client)
             self._to_clients.item(name, (self._pong,), 0)
             return self._node.client_ping(client, now, facts.get("settled") == self._incarnation)
         if kind is Kind.LISTEN:

@@ -27,6 +27,7 @@ from openstack_zeromq.delivery.incoming import Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
+from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
@@ -36,7 +37,7 @@ from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.report import Report
-from openstack_zeromq.receiver.services import remembered
+from openstack_zeromq.receiver.services import begun, remembered
 from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ class Receiver:
             lambda: random.uniform(0.8, 1.2),  # noqa: S311 - spreads retries, guards nothing
             settings.link_idle,
         )
-        self._node = Node(facts, self._matchmaker, self._started, remembered(settings.ipc_dir), secrets.randbits(63))
+        self._node = Node(facts, self._matchmaker, self._started, self._former(), secrets.randbits(63))
         report = self._report = Report(self._node.counts)
         descriptors.raise_limit()
         self._context = sockets.context()
@@ -187,6 +188,11 @@ class Receiver:
         }
 
     # private
+
+    def _former(self) -> Former:
+        """What the last receiver of this directory left behind."""
+        ipc_dir = self._settings.ipc_dir
+        return Former(remembered(ipc_dir), lambda client: begun(ipc_dir, client))
 
     def _read(self, ready: set[object], now: float) -> None:
         links, local = self._links, self._local

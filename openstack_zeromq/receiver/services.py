@@ -1,45 +1,57 @@
 """Services: who is connected, written down for the next receiver, in the directory of the sockets.
 
-A receiver that starts after another one must know for whom to wait before it hands out what was resent. One empty file for each
-service, `service.<client id>`; gone services are removed, so a first start finds none.
+A receiver that starts after another one must know for whom to wait before it hands out what was resent, and what was begun to be
+executed. So each service has a file, its journal; those of services that are gone are removed, so a first start finds none.
 """
 
 from collections.abc import Collection
 from pathlib import Path
 
+from openstack_zeromq import journal
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.receiver.report import Report
-
-_PREFIX = "service."
+from openstack_zeromq.wire import MessageId
 
 
 class Services:
     """The files below `ipc_dir`."""
 
     def __init__(self, ipc_dir: str, report: Report) -> None:
-        self._directory = Path(ipc_dir)
+        self._ipc_dir = ipc_dir
         self._report = report
         self._written = remembered(ipc_dir)
 
+    def open(self, client: int) -> None:
+        """A service is here: it needs its journal. Without space or descriptors the next call tries again."""
+        if client in self._written:
+            return
+        try:
+            journal.create(journal.path(self._ipc_dir, client))
+            self._written.add(client)
+        except OSError as exc:
+            self._failed(exc)
+
     def keep(self, clients: Collection[int]) -> None:
-        """Write down exactly `clients`; what cannot be written now (a full disk, no descriptors) is tried again next time."""
+        """Forget all but `clients`."""
         if clients == self._written:
             return
-        wanted = set(clients)
         try:
-            for client in wanted - self._written:
-                self._file(client).touch(mode=0o600)
-                self._written.add(client)
-            for client in self._written - wanted:
-                self._file(client).unlink(missing_ok=True)
+            for client in self._written - set(clients):
+                journal.path(self._ipc_dir, client).unlink(missing_ok=True)
                 self._written.discard(client)
         except OSError as exc:
-            self._report.bad(Counter.UNWRITTEN, str(self._directory), f"who is connected cannot be written down: {exc.strerror}")
+            self._failed(exc)
 
-    def _file(self, client: int) -> Path:
-        return self._directory / f"{_PREFIX}{client:016x}"
+    def _failed(self, exc: OSError) -> None:
+        self._report.bad(Counter.UNWRITTEN, self._ipc_dir, f"who is connected cannot be written down: {exc.strerror}")
 
 
 def remembered(ipc_dir: str) -> set[int]:
     """The services that the last receiver of this directory knew when it ended, however it ended."""
-    return {int(path.name.removeprefix(_PREFIX), 16) for path in Path(ipc_dir).glob(f"{_PREFIX}{'[0-9a-f]' * 16}")}
+    names = (path.name.removeprefix(journal.PREFIX) for path in Path(ipc_dir).glob(f"{journal.PREFIX}{'[0-9a-f]' * 16}"))
+    return {int(name, 16) for name in names}
+
+
+def begun(ipc_dir: str, client: int) -> list[MessageId]:
+    """What a service had begun to execute, whether or not anybody heard of it."""
+    return journal.begun(journal.path(ipc_dir, client))

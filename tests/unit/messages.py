@@ -9,6 +9,7 @@ from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Incoming, Respond
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
 TOPIC = Channel.of_topic("nova", "compute")
@@ -51,7 +52,7 @@ def counts() -> Counts[str]:
 
 def incoming(bounds: Bounds = ROOMY, started: float = 0.0, expected: Iterable[int] | None = None) -> Incoming:
     """The consumers' side of a receiver that started at `started`."""
-    return Incoming(bounds, REMEMBER, started, counts(), expected)
+    return Incoming(bounds, REMEMBER, started, counts(), Former(None if expected is None else list(expected)))
 
 
 def handed(actions: list[object]) -> list[tuple[bytes, int]]:

@@ -29,6 +29,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outbox import Outbox, Transmit
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
+from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.delivery.pools import Pool
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.receiver.departures import LAZY, Departures
@@ -165,7 +166,7 @@ class Life:
         self.name = receiver.name
         self.incarnation = fabric.random.getrandbits(62)
         facts = NodeFacts(self.name, fabric.bounds, REMEMBER, fabric.jitter)
-        self.node = Node(facts, fabric, fabric.now, set(receiver.known))
+        self.node = Node(facts, fabric, fabric.now, Former(set(receiver.known)))
         self.conns: dict[str, Conn] = {}
         self.consumers: dict[bytes, Consumer] = {}
         self.to_services = Departures(self._answer_service)

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[2] / "openstack_zeromq"
 FLOORS = [
     {"errors", "options", "address"},
     {"wire", "delivery"},
-    {"sockets", "matchmaker", "security"},
+    {"sockets", "journal", "matchmaker", "security"},
     {"receiver", "driver", "catalog"},
     {"cli"},
 ]
