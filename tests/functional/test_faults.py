@@ -440,11 +440,11 @@ def test_messages_on_their_way_while_links_close_for_idleness_run_once(make_fabr
     fabric.server("n2", "compute", endpoint)
     client = fabric.client("n1", "compute", timeout=CALL_TIMEOUT)
     pause = threading.Event()
-    for number in range(12):
+    for number in range(6):
         client.cast({}, "work", name=number)
         assert client.call({}, "work", name=f"call {number}") == 0
-        pause.wait(0.9 + number / 50)  # the link closes in the very moment, or just before or after
-    eventually(lambda: endpoint.ran.total() == 24)
+        pause.wait(0.95 + number / 40)  # the link closes in the very moment, or just before or after
+    eventually(lambda: endpoint.ran.total() == 12)
     assert max(endpoint.ran.values()) == 1
 
 
