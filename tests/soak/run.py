@@ -8,6 +8,7 @@ Exit status 1 when a promise was broken, or when this machine could not make the
 import argparse
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -279,6 +280,7 @@ PARTS: dict[str, Callable[[Asked], Verdict | tuple[Verdict, list[str]]]] = {
 
 def main() -> None:
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     say(f"seed {asked.seed}")
     results = []
     for part in asked.only:
