@@ -82,7 +82,7 @@ oslo-suite: dev-venv ## The functional suite that ships with oslo.messaging, eve
 	$(BIN)/python -W ignore tests/oslo/run.py
 
 .PHONY: soak
-soak: dev-venv ## Half an hour of load while receivers are killed and services restarted (SOAK="--minutes 2 --rate 500")
+soak: dev-venv ## A quarter of an hour of load while receivers are killed and services restarted (SOAK="--minutes 2 --rate 500")
 	$(BIN)/python -W ignore::DeprecationWarning tests/soak/run.py $(SOAK)
 
 .PHONY: molecule

@@ -8,6 +8,7 @@ Exit status 1 when a promise was broken, or when this machine could not make the
 import argparse
 import json
 import random
+import signal
 import sys
 import threading
 import time
@@ -61,18 +62,21 @@ def say(text: str) -> None:
 # casts, calls: receivers are killed; restarts: services are restarted
 
 
-def kills(asked: Asked, population: Population, rng: random.Random) -> None:
-    """`kill -9` either receiver at random moments, and start it at once."""
+def kills(asked: Asked, population: Population, rng: random.Random) -> dict[str, float]:
+    """`kill -9` either receiver at random moments, and start it at once; how long that took at most, for the gaps contain it."""
+    longest = 0.0
     for number in range(1, asked.kills + 1):
         population.run_on(rng.uniform(2.0, 5.0))
         node = rng.choice(list(population.fabric.addresses))
         seconds = kill_and_restart(population.fabric, node)
+        longest = max(longest, seconds)
         say(f"kill {number} of {asked.kills}: the receiver of {node} answers after {seconds:.2f} s")
+    return {"longest start s": round(longest, 3)}
 
 
-def restarts(asked: Asked, population: Population, rng: random.Random) -> None:
+def restarts(asked: Asked, population: Population, rng: random.Random) -> dict[str, float]:
     """Restart the listeners gracefully, one after the other, as often as receivers would be killed."""
-    listeners = population.of("listen")
+    listeners, longest = population.of("listen"), 0.0
     for number in range(1, asked.kills + 1):
         population.run_on(rng.uniform(0.2, 1.0))
         service = listeners.pop(0)
@@ -81,10 +85,12 @@ def restarts(asked: Asked, population: Population, rng: random.Random) -> None:
         assert status == 0, f"{service.record.name} ended with {status}"
         listeners.append(population.again(service))
         population.wait_up()
+        longest = max(longest, time.monotonic() - begun)
         say(f"restart {number} of {asked.kills}: {service.record.name} is replaced after {time.monotonic() - begun:.2f} s")
+    return {"longest restart s": round(longest, 3)}
 
 
-def casts_part(asked: Asked, disturb: Callable[[Asked, Population, random.Random], None]) -> Verdict:
+def casts_part(asked: Asked, disturb: Callable[[Asked, Population, random.Random], dict[str, float]]) -> Verdict:
     """Six listeners, two senders, and trouble."""
     rng = random.Random(asked.seed)  # noqa: S311
     with Population.on(Fabric(nodes=2, ring={"casts": ["n1", "n2"]})) as population:
@@ -96,7 +102,7 @@ def casts_part(asked: Asked, disturb: Callable[[Asked, Population, random.Random
         population.wait_up()
         begun = time.monotonic()
         population.run_on(2.0)
-        disturb(asked, population, rng)
+        figures = disturb(asked, population, rng)
         population.run_on(2.0)
         lasted = time.monotonic() - begun
         assert [service.end(120) for service in casters] == [0] * len(casters)
@@ -104,7 +110,7 @@ def casts_part(asked: Asked, disturb: Callable[[Asked, Population, random.Random
         end_all(population, verdict)
         keep_records(population, verdict, asked)
         reached = verdict.figures["sent"] / lasted
-        verdict.figures["casts/s"] = round(reached)
+        verdict.figures |= {**figures, "casts/s": round(reached)}
         verdict.require(
             reached >= 0.98 * asked.rate, f"{reached:.0f} casts/s instead of {asked.rate:.0f}; a lower --rate is allowed"
         )
@@ -127,12 +133,13 @@ def calls_part(asked: Asked) -> Verdict:
                     population.start("call", node, topic="calls", rate=rate, threads=6, timeout=CALL_TIMEOUT, work=work)
                 )
         population.wait_up()
-        kills(asked, population, rng)
+        figures = kills(asked, population, rng)
         population.run_on(2.0)
         assert [service.end(120) for service in senders] == [0] * len(senders)
         verdict = settled(population, lambda: records.judge_calls(population.lines("calls"), CALL_TIMEOUT))
         casts = settled(population, lambda: records.judge_casts(population.lines("casts"), LONGEST_GAP))
         verdict.broken += casts.broken
+        verdict.figures |= figures
         verdict.figures |= {f"casts {name}": casts.figures[name] for name in ("sent", "lost", "duplicated", "longest gap s")}
         end_all(population, verdict)
         keep_records(population, verdict, asked)
@@ -273,6 +280,7 @@ PARTS: dict[str, Callable[[Asked], Verdict | tuple[Verdict, list[str]]]] = {
 
 def main() -> None:
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped on the way out
     say(f"seed {asked.seed}")
     results = []
     for part in asked.only:
