@@ -89,10 +89,12 @@ class Consuming:
         """A consumer that is not yet known to the receiver; see `listen`. Its credit is enough for a whole batch."""
         credit = max(self._settings.consumer_credit, batch_size)
         taken = Seen(self._remember)
-        if channel.role is not Role.FANOUT:
-            with self._inboxes:
+        with self._inboxes:
+            if channel.role is not Role.FANOUT:
                 taken = self._taken.setdefault(channel, taken)
-        return Consumer(channel, listener, credit, Inbox(taken), taken)
+            consumer = Consumer(channel, listener, credit, Inbox(taken), taken)
+            self._consumers.append(consumer)
+        return consumer
 
     def answer(self, consumer: Consumer, header: Header, answer: Answer, now: float) -> None:
         """The server took a message, or gives it back. What it begins to execute now must not run elsewhere if it dies of it:
@@ -122,7 +124,6 @@ class Consuming:
 
     def listen(self, consumers: list[Consumer]) -> list[bytes]:
         """Begin to consume; the control frames that ask the receiver for the channels."""
-        self._consumers += consumers
         return [_ask(consumer.channel) for consumer in consumers]
 
     def ask_again(self) -> list[bytes]:
