@@ -1,8 +1,8 @@
 """Connection: a process's one way to the receiver of its node, shared by all its transports.
 
-One real thread reads what the receiver says and looks at the clock; `Sending` and `Consuming` are its two directions. The thread
-never logs, for it must not touch locks that eventlet may have patched: what there is to say it leaves in `notes`. Made on
-first use in each process, so services may fork as they like.
+Whoever leads (`lead`) reads what the receiver says and looks at the clock; `Sending` and `Consuming` are the two directions. What is
+read is never logged at once, for locks may be eventlet's: what there is to say is left in `notes`. Made on first use in each
+process, so services may fork as they like.
 """
 
 import atexit
@@ -22,6 +22,7 @@ from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.consuming import REMEMBER, Consumer, Consuming
+from openstack_zeromq.driver.lead import Lead
 from openstack_zeromq.driver.sending import ANSWERS_WITHIN, Letter, Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
@@ -72,6 +73,11 @@ class Connection:
         self._wake_read, self._wake_write = self._os.pipe()
         self._os.set_blocking(self._wake_read, False)
         self._os.set_blocking(self._wake_write, False)
+        self._poller = zmq.Poller()
+        for watched in (self._wake_read, self._common.socket, self._consuming.socket):
+            self._poller.register(watched, zmq.POLLIN)
+        self._next_ping = 0.0
+        self.lead = Lead(self._read, self._wake)
         self._thread = original("threading").Thread(target=self._run, name="zmq-connection", daemon=True)
         self._thread.start()
 
@@ -79,6 +85,7 @@ class Connection:
 
     def send(self, letter: Letter, waiter: Waiter | None) -> None:
         """Send; `waiter` is told what it wants to know."""
+        self.log_notes()
         self._sending.send(letter, waiter)
 
     def give_up(self, waiter: Waiter) -> None:
@@ -97,7 +104,7 @@ class Connection:
 
     def listen(self, listener: "ZmqListener", channels: list[Channel], batch_size: int) -> list[Waiter]:
         """Consume `channels`; each waiter is woken once the receiver knows the consumer."""
-        consumers = [self._consuming.new(channel, listener, batch_size) for channel in channels]
+        consumers = [self._consuming.new(channel, listener, batch_size, self.lead) for channel in channels]
         self._command(lambda: self._ask(self._consuming.listen(consumers)))
         return [consumer.ready for consumer in consumers]
 
@@ -119,7 +126,7 @@ class Connection:
         if self._closing:
             return
         self._closing = True
-        self._wake()
+        self.lead.retire()
         self._thread.join(_FLUSH_WITHIN + 1)
         with self._waking:
             self._closed = True
@@ -130,32 +137,34 @@ class Connection:
     # the thread
 
     def _run(self) -> None:
-        poller = zmq.Poller()
-        for watched in (self._wake_read, self._common.socket, self._consuming.socket):
-            poller.register(watched, zmq.POLLIN)
-        next_ping = 0.0
-        closing_since: float | None = None
-        while closing_since is None or not (self._gone() or time.monotonic() - closing_since > _FLUSH_WITHIN):
-            now = time.monotonic()
-            if now >= next_ping:
-                next_ping = now + _PING_EVERY
-                self._look_after(now)
-            if self._sending.busy:
-                self._sending.tick(now)
-            if self._sending.answers_due is not None and now >= self._sending.answers_due:
-                self._sending.flush_answers()
-            ready = dict(poller.poll(int(self._pause(next_ping - now, closing_since is not None) * 1000) + 1))
-            self._read(ready, time.monotonic())
-            if self._closing:
-                closing_since = closing_since or now
+        """Lead while nobody else does; in the end flush, and end."""
+        while not self._closing:
+            self.lead.stand_by()
+        until = time.monotonic() + _FLUSH_WITHIN
+        while not self._gone() and time.monotonic() < until:
+            self.lead.stand_by()
         self._sending.close()
         self._ctx.destroy(linger=200)
 
-    def _pause(self, until_ping: float, closing: bool) -> float:
+    def _read(self, seconds: float) -> None:
+        """See to what is due, wait for something to come, `seconds` at most, and see to that."""
+        now = time.monotonic()
+        if now >= self._next_ping:
+            self._next_ping = now + _PING_EVERY
+            self._look_after(now)
+        if self._sending.busy:
+            self._sending.tick(now)
+        if self._sending.answers_due is not None and now >= self._sending.answers_due:
+            self._sending.flush_answers()
+        ready = dict(self._poller.poll(int(min(seconds, self._pause(self._next_ping - now)) * 1000) + 1))
+        if ready:
+            self._take_in(ready, time.monotonic())
+
+    def _pause(self, until_ping: float) -> float:
         """How long there is nothing to do unless somebody says something."""
         if self._sending.answers_due is not None or self._consuming.in_hand:
             return ANSWERS_WITHIN
-        return _TICK if self._sending.busy or closing else max(0.0, until_ping)
+        return _TICK if self._sending.busy or self._closing else max(0.0, until_ping)
 
     def _look_after(self, now: float) -> None:
         """Twice a second: show that we live, notice whether the receiver does."""
@@ -173,7 +182,7 @@ class Connection:
         settled = self._incarnation if self._told_settled else None
         self._to_receiver(wire.encode_control(Kind.PING, pid=os.getpid(), settled=settled))
 
-    def _read(self, ready: dict[object, int], now: float) -> None:
+    def _take_in(self, ready: dict[object, int], now: float) -> None:
         for source, read in ((self._consuming.socket, self._consuming.arrived), (self._common.socket, self._from_receiver)):
             if source not in ready:
                 continue

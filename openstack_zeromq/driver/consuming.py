@@ -6,7 +6,7 @@ receiver, old or new, can make it run twice.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from openstack_zeromq import journal, sockets, wire
@@ -15,7 +15,7 @@ from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.sending import Sending
-from openstack_zeromq.driver.waiting import Waiter, original
+from openstack_zeromq.driver.waiting import Waiter, Waits, original
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.journal import Journal
 from openstack_zeromq.options import Settings
@@ -41,10 +41,10 @@ class Consumer:
     credit: int
     inbox: Inbox
     taken: Seen
+    ready: Waiter
     name: bytes | None = None
     routing_id: bytes = b""
     joined: bool = False
-    ready: Waiter = field(default_factory=Waiter)
 
 
 class Consuming:
@@ -85,14 +85,14 @@ class Consuming:
 
     # from any thread
 
-    def new(self, channel: Channel, listener: "ZmqListener", batch_size: int) -> Consumer:
+    def new(self, channel: Channel, listener: "ZmqListener", batch_size: int, waits: Waits) -> Consumer:
         """A consumer that is not yet known to the receiver; see `listen`. Its credit is enough for a whole batch."""
         credit = max(self._settings.consumer_credit, batch_size)
         taken = Seen(self._remember)
         with self._inboxes:
             if channel.role is not Role.FANOUT:
                 taken = self._taken.setdefault(channel, taken)
-            consumer = Consumer(channel, listener, credit, Inbox(taken), taken)
+            consumer = Consumer(channel, listener, credit, Inbox(taken), taken, Waiter(waits))
             self._consumers.append(consumer)
         return consumer
 

@@ -82,7 +82,7 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
     def __init__(self, connection: "Connection") -> None:
         super().__init__()
         self._connection = connection
-        self._arrived: Mailbox[tuple[Consumer, Message] | _Stop] = Mailbox()
+        self._arrived: Mailbox[tuple[Consumer, Message] | _Stop] = Mailbox(connection.lead)
         self._stopped = False
 
     def put(self, consumer: "Consumer", message: Message) -> None:

@@ -84,8 +84,9 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         if not wait_for_reply:
             self._hand_over(letter, target, retry, self._settings.message_ttl)
             return None
-        waiter = Waiter(on_accepted=_limited(retry), for_reply=True)
-        connection = self._post(letter, waiter)
+        connection = self._connection()
+        waiter = Waiter(connection.lead, on_accepted=_limited(retry), for_reply=True)
+        connection.send(letter, waiter)
         try:
             return self._await_reply(waiter, retry, timeout, call_monitor_timeout, target)
         finally:
@@ -170,18 +171,13 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
                 LOG.warning("no receiver serves %s yet: channel %s starts when it comes up", self._settings.ipc_dir, channel)
         return base.PollStyleListenerAdapter(listener, batch_size, batch_timeout)
 
-    def _post(self, letter: Letter, waiter: Waiter) -> Connection:
-        connection = self._connection()
-        connection.log_notes()
-        connection.send(letter, waiter)
-        return connection
-
     def _hand_over(self, letter: Letter, target: Any, retry: int | None, most: float | None) -> None:
         """Send without a reply: wait until the receiver has accepted it; if it is mandatory, until somebody has taken it."""
         mandatory = bool(letter.flags & Flag.MANDATORY)
-        waiter = Waiter(on_accepted=not mandatory, on_taken=mandatory)
+        connection = self._connection()
+        waiter = Waiter(connection.lead, on_accepted=not mandatory, on_taken=mandatory)
         patience = (retry or 0) * _RETRY_EVERY + _RETRY_EVERY if _limited(retry) else most
-        connection = self._post(letter, waiter)
+        connection.send(letter, waiter)
         if not waiter.wait(patience):
             connection.give_up(waiter)
             raise self._not_accepted(target)

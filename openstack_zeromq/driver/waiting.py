@@ -8,7 +8,6 @@ import importlib
 import sys
 from collections import deque
 from collections.abc import Callable
-from time import monotonic
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -143,17 +142,38 @@ class _Bell:
                 self._calls.popleft()()
 
 
+class Waits(Protocol):
+    """How a thread waits until something is done; `lead.Lead` is it."""
+
+    def wait(self, signal: Signal, done: Callable[[], bool], seconds: float | None) -> bool:
+        """Wait until `done()`; False when that was not in time. `signal` is woken whenever it may have changed."""
+
+
 class Waiter:
-    """One send that waits for its outcome. The connection's thread fills it in, the sender's thread waits.
+    """One send that waits for its outcome. Whoever reads what the receiver says fills it in, the sender's thread waits.
 
     `on_accepted`, `on_taken`: which good news to be woken for; refusals and replies always wake. `for_reply`: it waits for
     more than an answer. `answer` is how the receiver answered; `body` is the reply of a call; `signs` counts the signs of
     life of a long one.
     """
 
-    __slots__ = ("_signal", "accepted", "answer", "body", "for_reply", "id", "on_accepted", "on_taken", "reason", "signs")
+    __slots__ = (
+        "_noticed",
+        "_signal",
+        "_waits",
+        "_woken",
+        "accepted",
+        "answer",
+        "body",
+        "for_reply",
+        "id",
+        "on_accepted",
+        "on_taken",
+        "reason",
+        "signs",
+    )
 
-    def __init__(self, *, on_accepted: bool = False, on_taken: bool = False, for_reply: bool = False) -> None:
+    def __init__(self, waits: Waits, *, on_accepted: bool = False, on_taken: bool = False, for_reply: bool = False) -> None:
         self.on_accepted = on_accepted
         self.on_taken = on_taken
         self.for_reply = for_reply
@@ -163,22 +183,32 @@ class Waiter:
         self.reason = ""
         self.body: bytes | None = None
         self.signs = 0
+        self._waits = waits
         self._signal = signal()
+        self._woken = 0
+        self._noticed = 0
 
     def wait(self, seconds: float | None) -> bool:
         """Wait until something is filled in; False when nothing was in time."""
-        return self._signal.wait(seconds)
+        in_time = self._waits.wait(self._signal, self._anything_new, seconds)
+        self._noticed = self._woken
+        return in_time
 
     def wake(self) -> None:
         """Something was filled in."""
+        self._woken += 1
         self._signal.wake()
+
+    def _anything_new(self) -> bool:
+        return self._woken != self._noticed
 
 
 class Mailbox(Generic[Item]):
     """Items from any thread for one thread that takes them."""
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Waits) -> None:
         self._items: deque[Item] = deque()
+        self._waits = waits
         self._signal = signal()
 
     def put(self, item: Item) -> None:
@@ -187,9 +217,9 @@ class Mailbox(Generic[Item]):
 
     def get(self, seconds: float | None) -> Item | None:
         """The oldest item; None when there is none within `seconds` (None: for ever)."""
-        deadline = None if seconds is None else monotonic() + seconds
-        while not self._items:
-            left = None if deadline is None else deadline - monotonic()
-            if (left is not None and left <= 0) or not self._signal.wait(left):
-                return self._items.popleft() if self._items else None
-        return self._items.popleft()
+        if not self._items:
+            self._waits.wait(self._signal, self._any, seconds)
+        return self._items.popleft() if self._items else None
+
+    def _any(self) -> bool:
+        return bool(self._items)
