@@ -1,7 +1,7 @@
 """Connection: a process's one way to the receiver of its node, shared by all its transports.
 
-Whoever leads (`lead`) reads what the receiver says and looks at the clock; `Sending` and `Consuming` are the two directions. What is
-read is never logged at once, for locks may be eventlet's: what there is to say is left in `notes`. Made on first use in each
+Whoever leads (`lead`) reads what the receiver says and looks at the clock; `Sending` and `Consuming` are the two directions. What
+is read is never logged at once, for locks may be eventlet's: what there is to say is left in `notes`. Made on first use in each
 process, so services may fork as they like.
 """
 

@@ -1,5 +1,5 @@
-"""Lead: who reads what the receiver says. Of the threads that wait for something one leads: it reads for all, and passes the lead on
-when it has what it waits for. So a caller reads its own reply, and nobody is woken on the way.
+"""Lead: who reads what the receiver says. Of the threads that wait for something one leads: it reads for all, and passes the
+lead on when it has what it waits for. So a caller reads its own reply, and nobody is woken on the way.
 
 The connection's own thread leads only when nobody else has for a while, and always under eventlet, where nobody else may.
 """

@@ -1,7 +1,8 @@
 """Sending: the way out of a service process. Any thread sends by itself; nobody is woken for it.
 
-One real lock guards the outboxes and the one socket that only sends. What could not go out (no receiver yet, no room) waits in
-its order, for each target by itself, and is sent by the connection's thread when that changes.
+One real lock guards the outboxes; what is to go out is put into the outlet in order, and leaves when the lock is free again. What
+could not go out (no receiver yet, no room) waits in its order, for each target by itself, and is sent by whoever leads when that
+changes.
 """
 
 import secrets
@@ -15,11 +16,13 @@ from openstack_zeromq import address, sockets, wire
 from openstack_zeromq.delivery.bounds import Bounds, Key
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outbox import Outbox, Outcome, Transmit
+from openstack_zeromq.driver.outlet import Outlet
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.options import Settings
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
 _ENOUGH_ANSWERS = 16
+_LINGER_MS = 200
 
 ANSWERS_WITHIN = 0.01
 """Seconds that an answer may wait for company."""
@@ -94,8 +97,7 @@ class Sending:
         self._answers: dict[bytes, list[AnswerEntry]] = {}
         self._gathered = 0
         self.answers_due: float | None = None
-        self._closed = False
-        self._socket = self._connect()
+        self._outlet = Outlet(self._connect)
 
     # from any thread
 
@@ -107,6 +109,7 @@ class Sending:
                 self._post(stream, self._incarnation, letter, waiter)
             else:
                 stream.wait(letter, waiter)
+        self._outlet.drain()
 
     def answer(self, consumer: bytes, entry: AnswerEntry, at_once: bool = False) -> None:
         """Tell the receiver what became of a message that `consumer` (its routing id) was given. Unless it must be `at_once`, it
@@ -118,16 +121,19 @@ class Sending:
                 self.answers_due = time.monotonic() + ANSWERS_WITHIN
             if at_once or self._gathered >= _ENOUGH_ANSWERS:
                 self._flush_answers()
+        self._outlet.drain()
 
     def control(self, consumer: bytes, frame: bytes) -> None:
         """A control frame on behalf of `consumer`, in order with its answers."""
         with self.lock:
             self._out((frame, consumer))
+        self._outlet.drain()
 
     def flush_answers(self) -> None:
         """Send the answers that have gathered."""
         with self.lock:
             self._flush_answers()
+        self._outlet.drain()
 
     def give_up(self, waiter: Waiter) -> None:
         """Nobody waits for this outcome any more: a call is forgotten, what was not accepted is withdrawn."""
@@ -161,6 +167,7 @@ class Sending:
                 for action in stream.outbox.receiver(incarnation):
                     self._transmit(action, now)
             self._post_early()
+        self._outlet.drain()
 
     def receiver_lost(self) -> None:
         """It fell silent: what waits in the socket must not be sent when its time is over, so it goes with the socket."""
@@ -168,8 +175,7 @@ class Sending:
             self._incarnation = None
             for stream in self._streams.values():
                 stream.outbox.receiver_lost()
-            self._socket.close(0)
-            self._socket = self._connect()
+            self._outlet.start_afresh()
 
     def answered(self, entries: list[AnswerEntry], now: float) -> None:
         """The receiver says what became of messages."""
@@ -179,6 +185,7 @@ class Sending:
                     for outcome in stream.outbox.answered(entry, now):
                         self._settle(outcome)
             self._post_early()
+        self._outlet.drain()
 
     def replied(self, call: MessageId, body: bytes, flags: int) -> None:
         """The reply to `call`, or a sign of life, is here. A caller that gave up had its one outcome: MessagingTimeout."""
@@ -201,6 +208,7 @@ class Sending:
         """Nothing more will come; the receiver confirms that it has all that came before."""
         with self.lock:
             self._out((wire.encode_control(Kind.LEAVE),))
+        self._outlet.drain()
 
     def tick(self, now: float) -> None:
         """Time passed."""
@@ -212,6 +220,7 @@ class Sending:
                     else:
                         self._settle(action)
             self._post_early()
+        self._outlet.drain()
 
     def close(self) -> None:
         """Whoever still waits is told so."""
@@ -221,8 +230,7 @@ class Sending:
                 if waiter is not None:
                     waiter.answer, waiter.reason = Answer.EXPIRED, "the transport was closed"
                     waiter.wake()
-            self._socket.close(200)
-            self._closed = True
+            self._outlet.close(_LINGER_MS)
 
     # private, with the lock held
 
@@ -299,12 +307,13 @@ class Sending:
             self._out()
 
     def _out(self, *items: tuple[bytes, ...]) -> None:
-        """Send, together with the answers that have gathered. Never waits: the queue of this socket has no bound of its own."""
-        answers = [(wire.encode_answers(entries), consumer) for consumer, entries in self._answers.items()]
-        if answers:
+        """Put into the outlet, behind the answers that have gathered."""
+        if self._answers:
+            for consumer, entries in self._answers.items():
+                self._outlet.add((wire.encode_answers(entries), consumer))
             self._answers, self._gathered, self.answers_due = {}, 0, None
-        for frames in wire.together([*answers, *items]) if not self._closed else ():
-            sockets.send(self._socket, frames)
+        for frames in items:
+            self._outlet.add(frames)
 
     def _connect(self) -> sockets.ZmqSocket:
         routing_id = self._client.to_bytes(8, "big") + secrets.token_bytes(4)
