@@ -109,10 +109,6 @@ class SharedQueue:
         holder.credit += 1
         return message, self._serve() if self._waiting else []
 
-    def holders(self, message_id: MessageId) -> list[ConsumerId]:
-        """Who was given a message and has not answered for it."""
-        return [consumer for consumer, known in self._consumers.items() if message_id in known.holding]
-
     def drop(self, unwanted: Callable[[Message], bool]) -> list[Message]:
         """Remove and return what waits (not what is held) and is unwanted."""
         dropped = [message for message in self._waiting if unwanted(message)]

@@ -134,13 +134,12 @@ class Incoming:
         """A service is gone: its consumers leave, replies to it have nowhere to go, its own will never come."""
         self._clients.discard(client)
         name = client.to_bytes(CLIENT_BYTES, "big")
-        actions = [action for message_id in self._begun(client) for action in self._begun_by(name, message_id, now)]
-        actions += [Fail(header) for header in self.calls.gone(client)]
+        actions: list[IncomingAction] = []
         for reply in [arrived.message for arrived in self._arrived.values() if _is_reply_to(arrived.message, client)]:
             actions += self._close(reply.id, name, Answer.NOROUTE, now)
         for consumer in [consumer for consumer in self._joined if consumer.startswith(name)]:
             actions += self.leave(consumer, now)
-        return actions
+        return [*actions, *(Fail(header) for header in self.calls.gone(client))]
 
     def join(
         self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
@@ -160,17 +159,22 @@ class Incoming:
         return self._hand(self._queue(lane).join(consumer, credit + len(holding) - len(held), held), now)
 
     def leave(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
-        """A consumer stops or died: what it held goes to another one, or back to where it came from."""
+        """A consumer stops or died: what it held goes to another one, or back to where it came from; but not what it had begun."""
         channel = self._joined.pop(consumer, None)
         if channel is None:
             return []
         self._past.unclaim_all(consumer)
         queue = self._channels[channel]
-        orphans = queue.leave(consumer)
+        held = queue.leave(consumer)
+        begun = set(self._begun(int.from_bytes(consumer[:CLIENT_BYTES], "big"))) if held else ()
+        orphans = [message for message in held if message.id not in begun]
+        actions = [
+            action for message in held if message.id in begun for action in self._begun_by(consumer, channel, message, now)
+        ]
         self._counts[Counter.ORPHANED] += len(orphans)
         if queue.empty:
             del self._channels[channel]
-        return self._rehome(channel, consumer, queue, orphans, now)
+        return [*actions, *self._rehome(channel, consumer, queue, orphans, now)]
 
     def drain(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
         """A consumer wants no more but finishes what it holds; nothing is kept waiting for it."""
@@ -364,14 +368,11 @@ class Incoming:
             word.lanes.add(lane)
         return lane in word.lanes or consumer in word.given_back
 
-    def _begun_by(self, name: bytes, message_id: MessageId, now: float) -> list[IncomingAction]:
-        """A service that is dead had begun to execute it: nobody else may."""
-        arrived = self._arrived.get(message_id)
-        if arrived is None or arrived.message.header.kind not in (Kind.CALL, Kind.CAST):
-            return []
-        taken = AnswerEntry(message_id, Answer.TAKEN)
-        holders = [consumer for lane in arrived.open for consumer in self._queue(lane).holders(message_id)]
-        return [action for one in holders if one.startswith(name) for action in self.answered(one, taken, now)]
+    def _begun_by(self, consumer: ConsumerId, channel: Channel, message: Message, now: float) -> list[IncomingAction]:
+        """A consumer that is gone had begun to execute it: it counts as taken, though it never said so."""
+        if message.header.kind is Kind.CALL:
+            self.calls.taken(message.header, int.from_bytes(consumer[:CLIENT_BYTES], "big"), message.expires)
+        return self._close(message.id, self._lane(consumer, channel), Answer.TAKEN, now)
 
     def _call_taken(self, message: Message, consumer: ConsumerId, answer: Answer) -> list[IncomingAction]:
         """Somebody works on a call now; or cannot read it."""

@@ -143,6 +143,7 @@ class Connection:
         until = time.monotonic() + _FLUSH_WITHIN
         while not self._gone() and time.monotonic() < until:
             self.lead.stand_by()
+        self.lead.conclude()
         self._sending.close()
         self._ctx.destroy(linger=200)
 

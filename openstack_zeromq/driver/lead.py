@@ -13,6 +13,7 @@ _IDLE = 0.1
 """Seconds after which the connection's own thread notices that nobody leads."""
 
 _LONG = 1.0
+_SHORT = 0.001
 
 
 class Lead:
@@ -74,6 +75,16 @@ class Lead:
             self._nudge.release()
         except RuntimeError:
             return  # it was nudged before
+
+    def conclude(self) -> None:
+        """Lead for good: returns when nobody else reads any more. After `retire`."""
+        while True:
+            with self._mutex:
+                if not self._led:
+                    self._led = True
+                    return
+            self._interrupt()
+            self._nudge.acquire(timeout=_SHORT)
 
     # private
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import oslo_messaging
@@ -27,6 +28,7 @@ from population import Population, kill_and_restart
 from openstack_zeromq import options, sockets, wire
 from openstack_zeromq.address import Channel
 from openstack_zeromq.driver.consuming import Consuming
+from openstack_zeromq.driver.lead import Lead
 from openstack_zeromq.driver.listener import ZmqListener
 from openstack_zeromq.driver.sending import Sending
 from openstack_zeromq.wire import NO_ID, Answer, Header, Kind, MessageId
@@ -194,8 +196,9 @@ def test_what_a_listener_takes_is_reported_even_when_the_clock_ticked_before_it_
     context = sockets.context()
     sending = Sending(context, settings, 1, notes)
     consuming = Consuming(context, settings, 1, sending, notes)
-    listener = ZmqListener(None)  # type: ignore[arg-type]  # it is not polled
-    consumer = consuming.new(Channel.of_topic("openstack", "compute"), listener, 1)
+    lead = Lead(lambda _seconds: None, lambda: None)  # nobody waits here
+    listener = ZmqListener(SimpleNamespace(lead=lead))  # type: ignore[arg-type]  # it is not polled
+    consumer = consuming.new(Channel.of_topic("openstack", "compute"), listener, 1, lead)
     if ticks:
         consuming.tick(1.0)  # the connection's thread comes by before it is told of the consumer
     consuming.listen([consumer])
