@@ -159,7 +159,7 @@ class Incoming:
         return self._hand(self._queue(lane).join(consumer, credit + len(holding) - len(held), held), now)
 
     def leave(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
-        """A consumer stops or died: what it held goes to another one, or back to where it came from; but not what it had begun."""
+        """A consumer stops or died: what it held, and had not begun, goes to another one, or back to where it came from."""
         channel = self._joined.pop(consumer, None)
         if channel is None:
             return []

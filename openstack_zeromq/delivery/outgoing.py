@@ -168,6 +168,7 @@ class Outgoing:
         self._arrivals = 0
         self._shares: Shares[tuple[str, str]] = Shares(facts.bounds)
         self._stranded = Stranded(facts.jitter)
+        self._uncopied: dict[MessageId, _Pending] = {}
         self._timers = Timers()
         self._remember = facts.remember
         self._finished = Seen(facts.remember)
@@ -208,6 +209,8 @@ class Outgoing:
         pending = self._pending[message.id] = _Pending(client, message, former_host, key, self._arrivals)
         queue_up = key in self._stranded and _may_wait(message)
         actions = self._strand(pending, now) if queue_up else self._route(pending, now)
+        if not pending.copied:
+            actions += self._copy_to_pools(pending, now)
         if any(type(action) is Tell for action in actions):
             return actions
         return [_accepted(client, message), *actions]
@@ -304,8 +307,6 @@ class Outgoing:
         header = pending.message.header
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
-        if not pending.copied:
-            return self._route_notification(pending, now)
         hosts, first = self._candidates(pending.message)
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
@@ -320,8 +321,8 @@ class Outgoing:
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
         pending.tried = ()
-        if pending.copies or (pending.parent and not hosts):
-            return self._finish(pending, Answer.TAKEN, "", now)  # only pools want it; or not even they do any more
+        if pending.parent and not hosts:
+            return self._finish(pending, Answer.TAKEN, "", now)  # there is no such pool any more
         return self._strand(pending, now)
 
     def _strand(self, pending: _Pending, now: float) -> list[OutgoingAction]:
@@ -334,7 +335,8 @@ class Outgoing:
         return []
 
     def _ask(self, now: float) -> list[OutgoingAction]:
-        return self._route_all(self._stranded.ask(now), now)
+        copies = [action for pending in list(self._uncopied.values()) for action in self._copy_to_pools(pending, now)]
+        return copies + self._route_all(self._stranded.ask(now), now)
 
     def _free(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """Its target takes messages: if this one asked for others, they follow."""
@@ -349,8 +351,8 @@ class Outgoing:
                 actions += self._route(pending, now)
         return actions
 
-    def _route_notification(self, pending: _Pending, now: float) -> list[OutgoingAction]:
-        """Copies for pools are made once it is known which there are: when every host of the topic was heard, or is down."""
+    def _copy_to_pools(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Copies are made once it is known which pools there are: when every host of the topic was heard, or is down."""
         exchange, topic, _ = pending.key
         unknown = [
             host
@@ -358,10 +360,15 @@ class Outgoing:
             if not self._pools.known(host) and self._reach(host) is not LinkState.DOWN
         ]
         if unknown:
-            return [*(Open(host) for host in unknown if self._reach(host) is None), *self._strand(pending, now)]
+            self._uncopied[pending.message.id] = pending
+            return [Open(host) for host in unknown if self._reach(host) is None]
+        self._uncopied.pop(pending.message.id, None)
         pending.copied = True
         copies = [self._copy(pending, pool, now) for pool in self._pools.of(exchange, topic)]
-        return [action for part in (pending, *copies) for action in self._route(part, now)]
+        actions = [action for copy in copies for action in self._route(copy, now)]
+        if pending.taken and not pending.copies:
+            actions += self._finish(pending, Answer.TAKEN, "", now)
+        return actions
 
     def _copy(self, pending: _Pending, pool: str, now: float) -> _Pending:
         message = copy_for(pool, pending.message, now + self._remember)
@@ -443,9 +450,10 @@ class Outgoing:
 
     def _finish(self, pending: _Pending, answer: Answer, reason: str, now: float) -> list[OutgoingAction]:
         message = pending.message
-        if answer is Answer.TAKEN and pending.copies:
+        if answer is Answer.TAKEN and (pending.copies or not pending.copied):
             pending.taken = True
             return []
+        self._uncopied.pop(message.id, None)
         del self._pending[message.id]
         self._finished.add(message.id, now)
         self._shares.give_back(pending.key[:2], len(message.body))

@@ -242,24 +242,34 @@ def test_the_copy_for_a_pool_has_the_same_id_when_it_is_made_again() -> None:
     assert ids[0] == ids[1]
 
 
-def test_a_notification_waits_until_it_is_known_which_pools_there_are() -> None:
+def test_a_notification_is_settled_only_when_it_is_known_which_pools_there_are() -> None:
     world = World(b=UP, c=UP)
     world.pools.forget("c")
-    assert sent(world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)) == []
+    [own] = [action for action in world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0) if isinstance(action, Send)]
+    assert told(world.out.answered(own.host, said(1), 0.0)) == []
     world.pools.learn("c", frozenset({("nova", "compute", "audit")}))
-    assert ("c", "audit") in _notified(world.out.routes_changed(1.0))
+    [copy] = [action for action in world.out.routes_changed(1.0) if isinstance(action, Send)]
+    assert (copy.host, copy.message.header.server) == ("c", "audit")
+    assert told(world.out.answered("c", AnswerEntry(copy.message.id, Answer.TAKEN), 1.0)) == [(1, Answer.TAKEN)]
+    assert (world.out.pending, world.out.pending_bytes) == (0, 0)
 
 
 def test_a_notification_does_not_wait_for_a_host_that_is_down() -> None:
     world = World(b=UP, c=DOWN)
     world.pools.forget("c")
     assert _notified(world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)) == [("b", "")]
+    assert told(world.out.answered("b", said(1), 0.0)) == [(1, Answer.TAKEN)]
 
 
-def test_a_notification_that_only_pools_want_does_not_wait_for_other_listeners() -> None:
+def test_a_pool_gets_its_copies_while_the_topic_waits_for_a_listener() -> None:
     world = World(b=UP)
     world.pools.learn("b", frozenset({("nova", "compute", "audit")}))
-    actions = world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)
-    [own, copy] = [action.message.id for action in actions if isinstance(action, Send)]
-    assert told(world.out.answered("b", AnswerEntry(own, Answer.NOROUTE, "", 1), 0.0)) == []
-    assert told(world.out.answered("b", AnswerEntry(copy, Answer.TAKEN), 0.0)) == [(1, Answer.TAKEN)]
+    for sequence in (1, 2):
+        actions = world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        assert ("b", "audit") in _notified(actions)
+        for action in actions:
+            if isinstance(action, Send):
+                answer = Answer.TAKEN if action.message.header.server else Answer.NOROUTE
+                entry = AnswerEntry(action.message.id, answer, "", action.round)
+                assert told(world.out.answered("b", entry, 0.0)) == []
+    assert world.out.pending == 2
