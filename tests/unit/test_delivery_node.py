@@ -1,0 +1,120 @@
+"""Node: who is alive, what a death means for others, and which links are kept."""
+
+from messages import REMEMBER, ROOMY, TOPIC, consumer, message
+
+from openstack_zeromq.delivery.channel import Hand
+from openstack_zeromq.delivery.link import SILENCE, Close, Dial
+from openstack_zeromq.delivery.node import LAST_WORDS, WATCHED_SILENCE, Action, Node
+from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
+from openstack_zeromq.delivery.past import Former
+from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
+
+PEER = b"peer"
+IDLE = 30.0
+
+
+class Routes:
+    """Everything is on node b."""
+
+    def hosts(self, _topic: str) -> tuple[str, ...]:
+        return ("b",)
+
+    def directed(self, _topic: str, _server: str) -> tuple[str, ...]:
+        return ("b",)
+
+
+def _node(name: str, begun: dict[int, list[MessageId]] | None = None) -> Node:
+    journals = begun or {}
+    facts = NodeFacts(name, ROOMY, REMEMBER, lambda: 1.0, IDLE)
+    return Node(facts, Routes(), 0.0, Former([], lambda service: journals.get(service, [])), origin=99)
+
+
+def _serving(begun: dict[int, list[MessageId]] | None = None) -> Node:
+    """Node b with two services, each a consumer of the topic; the first one has message 1 in hand."""
+    node = _node("b", begun)
+    for client in (1, 2):
+        node.client_ping(client, 0.0)
+        node.client_watched(client)
+        node.join(TOPIC, consumer(client), 5, [], 0.0)
+    [hand] = node.peer_message(PEER, message(1, Kind.CALL, client=5), 0.0)
+    assert isinstance(hand, Hand)
+    assert hand.consumer == consumer(1)
+    return node
+
+
+def _handed(actions: list[Action]) -> list[bytes]:
+    return [action.consumer for action in actions if isinstance(action, Hand)]
+
+
+def _of(kind: type[Close] | type[Dial], actions: list[Action]) -> list[str]:
+    """The hosts of all actions of one kind."""
+    return [action.host for action in actions if isinstance(action, kind)]
+
+
+def _failures(actions: list[Action]) -> list[tuple[str, MessageId]]:
+    """(host, call) of the replies that say that a call failed."""
+    return [
+        (action.host, action.message.header.subject)
+        for action in actions
+        if isinstance(action, Send) and action.message.header.flags & Flag.FAILED
+    ]
+
+
+def _dies(node: Node, client: int, now: float) -> list[Action]:
+    """Its process ends; what the node does once that is sure, with a link to everybody who is to be told."""
+    node.client_ended(client, now)
+    actions = [*node.tick(now), *node.tick(now + LAST_WORDS + 0.01)]
+    for host in list(node.links):
+        actions += node.pong(host, 77, now + LAST_WORDS + 0.02)
+    return actions
+
+
+def test_what_a_dead_service_had_not_begun_goes_to_another_one() -> None:
+    assert _handed(_dies(_serving(), 1, 1.0)) == [consumer(2)]
+
+
+def test_what_a_dead_service_had_begun_goes_to_nobody_and_its_caller_is_told() -> None:
+    actions = _dies(_serving({1: [MessageId(7, 1)]}), 1, 1.0)
+    assert _handed(actions) == []
+    assert _failures(actions) == [("a", MessageId(7, 1))]
+
+
+def test_a_caller_is_told_when_the_service_that_took_its_call_dies_but_not_after_the_reply() -> None:
+    for replied in (False, True):
+        node = _serving()
+        node.consumer_answers(consumer(1), [AnswerEntry(MessageId(7, 1), Answer.TAKEN)], 0.5)
+        if replied:
+            node.client_message(1, message(1, Kind.REPLY, id=MessageId(8, 1), subject=MessageId(7, 1), server="a"), 0.6)
+        assert _failures(_dies(node, 1, 1.0)) == ([] if replied else [("a", MessageId(7, 1))])
+
+
+def test_a_watched_service_that_is_silent_keeps_what_it_has_for_long_and_another_one_does_not() -> None:
+    node = _serving()
+    assert _handed(node.tick(SILENCE + 1)) == []
+    node.client_ping(2, WATCHED_SILENCE)
+    assert _handed(node.tick(WATCHED_SILENCE + 1)) == [consumer(2)]
+    stranger = _node("b")
+    stranger.client_ping(3, 0.0)
+    stranger.tick(SILENCE + 1)
+    assert not stranger.clients
+
+
+def test_a_link_that_carries_nothing_is_closed_and_opened_again_when_it_is_needed() -> None:
+    node = _node("a")
+    assert _of(Dial, node.client_message(1, message(1), 0.0)) == ["b"]
+    node.pong("b", 77, 0.1)
+    assert _of(Close, node.tick(IDLE + 1)) == []  # an answer is still to come
+    node.peer_answers("b", [AnswerEntry(MessageId(7, 1), Answer.TAKEN)], IDLE + 2)
+    assert _of(Close, node.tick(2 * IDLE + 3)) == ["b"]
+    assert node.links == {}
+    assert _of(Dial, node.client_message(1, message(2), 2 * IDLE + 4)) == ["b"]
+
+
+def test_nobody_is_told_of_the_receivers_own_replies() -> None:
+    node = _serving()
+    node.consumer_answers(consumer(1), [AnswerEntry(MessageId(7, 1), Answer.TAKEN)], 0.5)
+    actions = _dies(node, 1, 1.0)
+    [reply] = [action.message for action in actions if isinstance(action, Send)]
+    assert node.peer_answers("a", [AnswerEntry(reply.id, Answer.TAKEN)], 2.0) == []
+    assert not [action for action in actions if isinstance(action, Tell) and action.client == 0]
+    assert node.outgoing.pending == 0
