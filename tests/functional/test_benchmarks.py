@@ -26,3 +26,14 @@ def test_a_short_run_measures_everything_but_rabbitmq(tmp_path: Path) -> None:
     rates = [figures["rate"] for beds in (*found["measures"].values(), found["receiver"]) for figures in beds.values()]
     assert all(rate > 0 for rate in rates)
     assert found["rss"]["zmq"]["receivers"] > 0
+
+
+def test_the_least_that_six_hops_can_take_is_measured() -> None:
+    options = ["--calls", "100", "--work", "0", "--work", "100"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.hops", *options], cwd=CHECKOUT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    idle, busy = (json.loads(line) for line in done.stdout.splitlines())
+    assert 0 < idle["p50_ms"] <= idle["p99_ms"]
+    assert busy["p50_ms"] > 0.6  # six passes of 100 µs each
