@@ -27,12 +27,22 @@ class Journal:
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
+            self._file = os.fstat(descriptor).st_ino
             self._memory = mmap.mmap(descriptor, _SIZE)
         except ValueError as exc:
             raise OSError(f"{path} is no journal: {exc}") from None
         finally:
             os.close(descriptor)
+        self._path = path
         self._next = 0
+
+    @property
+    def read_by_others(self) -> bool:
+        """Is this still the file that a receiver would read? It makes another one for a service that it had given up."""
+        try:
+            return os.stat(self._path, follow_symlinks=False).st_ino == self._file
+        except OSError:
+            return False
 
     def note(self, message_id: MessageId) -> None:
         """`message_id` is about to be executed."""
@@ -53,6 +63,7 @@ def create(file: Path) -> None:
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
     try:
+        os.fchmod(descriptor, 0o660)  # of the directory's group, whatever the umask
         os.ftruncate(descriptor, _SIZE)
     finally:
         os.close(descriptor)

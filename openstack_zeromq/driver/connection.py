@@ -139,7 +139,11 @@ class Connection:
     def _run(self) -> None:
         """Lead while nobody else does; in the end flush, and end."""
         while not self._closing:
-            self.lead.stand_by()
+            try:
+                self.lead.stand_by()
+            except Exception as exc:  # without this thread the service would fall silent, and be given up
+                self._notes.append(f"unexpected: {type(exc).__name__}: {exc}; please report it")
+                original("time").sleep(_TICK)
         until = time.monotonic() + _FLUSH_WITHIN
         while not self._gone() and time.monotonic() < until:
             self.lead.stand_by()
@@ -228,10 +232,10 @@ class Connection:
         if not isinstance(incarnation, int) or not isinstance(node, str):
             raise MalformedError("control")
         self._heard = now
+        self._consuming.open_journal()
         if incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
             self._goodbye_to = None
-            self._consuming.open_journal()
             for report in self._consuming.reports():
                 self._to_receiver(*report)
             self._ask(self._consuming.ask_again())

@@ -58,6 +58,7 @@ class Consuming:
         self._inboxes = original("_thread").allocate_lock()
         self._dialer = sockets.Dialer(sockets.router(ctx, settings.max_message_size))
         self._journal: Journal | None = None
+        self._without_journal = False
         self._remember = settings.message_ttl + REMEMBER
         self._taken: dict[Channel, Seen] = {}
         self._consumers: list[Consumer] = []
@@ -113,14 +114,18 @@ class Consuming:
     # from the connection's thread
 
     def open_journal(self) -> None:
-        """Our receiver is there, and has made our journal."""
+        """Our receiver is there, and has made our journal; look whether it is the one that we write into."""
+        if self._journal is not None and self._journal.read_by_others:
+            return
         file = journal.path(self._settings.ipc_dir, self._client)
         try:
             with self._inboxes:
                 self._journal = Journal(file)
         except OSError as exc:
             self._journal = None
-            self._notes.append(f"{file} cannot be written ({exc.strerror}): acknowledging takes longer")
+            if not self._without_journal:
+                self._notes.append(f"{file} cannot be written ({exc.strerror}): acknowledging takes longer")
+            self._without_journal = True
 
     def listen(self, consumers: list[Consumer]) -> list[bytes]:
         """Begin to consume; the control frames that ask the receiver for the channels."""

@@ -217,7 +217,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         if waiter.answer is Answer.NOROUTE:
             raise oslo_messaging.MessageUndeliverable(waiter.reason, target.exchange, target.topic, f"nobody listens to {target}")
         if waiter.answer is Answer.REJECTED:
-            raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} was refused: {waiter.reason}")
+            raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} failed: {waiter.reason}")
 
 
 def _given_up(waiter: Waiter, target: Any) -> Exception:

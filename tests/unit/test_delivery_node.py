@@ -3,6 +3,7 @@
 from messages import REMEMBER, ROOMY, TOPIC, consumer, message
 
 from openstack_zeromq.delivery.channel import Hand
+from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.link import SILENCE, Close, Dial
 from openstack_zeromq.delivery.node import LAST_WORDS, WATCHED_SILENCE, Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
@@ -11,6 +12,7 @@ from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
 
 PEER = b"peer"
 IDLE = 30.0
+LATER = 10.0
 
 
 class Routes:
@@ -77,6 +79,17 @@ def test_what_a_dead_service_had_begun_goes_to_nobody_and_its_caller_is_told() -
     actions = _dies(_serving({1: [MessageId(7, 1)]}), 1, 1.0)
     assert _handed(actions) == []
     assert _failures(actions) == [("a", MessageId(7, 1))]
+
+
+def test_what_was_begun_before_a_receivers_start_is_not_handed_out_again() -> None:
+    node = Node(
+        NodeFacts("b", ROOMY, REMEMBER, lambda: 1.0), Routes(), 0.0, Former([1], lambda _service: [MessageId(7, 1)]), origin=99
+    )
+    node.client_ping(2, 0.0)
+    node.join(TOPIC, consumer(2), 5, [], 0.0)
+    again = [*node.peer_message(PEER, message(1, flags=Flag.RESENT), 0.1), *node.tick(LATER)]
+    assert _handed(again) == []
+    assert [action.entry.answer for action in again if isinstance(action, Respond)] == [Answer.TAKEN]
 
 
 def test_a_caller_is_told_when_the_service_that_took_its_call_dies_but_not_after_the_reply() -> None:

@@ -1,5 +1,6 @@
 """Journal: what a service notes is there for others, whatever becomes of the service."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,27 @@ def test_making_it_again_changes_nothing(tmp_path: Path) -> None:
     Journal(file).note(MessageId(7, 1))
     journal.create(file)
     assert journal.begun(file) == [MessageId(7, 1)]
+
+
+def test_a_service_notices_when_its_journal_is_another_file_by_now(tmp_path: Path) -> None:
+    file = journal.path(str(tmp_path), 5)
+    journal.create(file)
+    writer = Journal(file)
+    assert writer.read_by_others
+    file.unlink()
+    assert not writer.read_by_others
+    journal.create(file)
+    assert not writer.read_by_others
+    assert Journal(file).read_by_others
+
+
+def test_a_journal_is_open_to_the_group_of_its_directory_and_to_nobody_else(tmp_path: Path) -> None:
+    mask = os.umask(0o077)
+    try:
+        journal.create(journal.path(str(tmp_path), 5))
+    finally:
+        os.umask(mask)
+    assert journal.path(str(tmp_path), 5).stat().st_mode & 0o777 == 0o660
 
 
 def test_what_is_no_journal_is_refused_and_says_nothing(tmp_path: Path) -> None:
