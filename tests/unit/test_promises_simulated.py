@@ -367,6 +367,18 @@ def test_a_sender_whose_receiver_restarts_goes_on_with_the_host_that_has_its_mes
 # the simulation itself
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_what_a_server_took_before_it_stopped_does_not_run_again_when_its_receiver_dies_just_then(seed: int) -> None:
+    schedule = [
+        Work((0.0,)),
+        SendMany("client on a", Kind.CAST, "b", 3),
+        Wait(0.003),
+        StopServer("b", True, 1.0),
+        Kill("b", 0.05),
+    ]
+    _promises_hold(schedule, seed)
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     def play() -> dict[str, list[str]]:
         run = Run(7)
