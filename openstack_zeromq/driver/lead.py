@@ -36,19 +36,24 @@ class Lead:
     def wait(self, signal: Signal, done: Callable[[], bool], seconds: float | None) -> bool:
         """Wait until `done()`, for `seconds` at most (None: for ever); `signal` is woken whenever that may have changed."""
         deadline = None if seconds is None else monotonic() + seconds
-        while not done():
+        followed = False
+        while not (ready := done()):
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
-                return False
+                break
             if self._shared and self._take(signal):
+                followed = False
                 try:
                     self._lead(done, deadline)
                 finally:
                     self._pass_on()
             else:
+                followed = True
                 signal.wait(left)
                 self._unfollow(signal)
-        return True
+        if followed:
+            self._leave()
+        return ready
 
     # the connection's own thread
 
@@ -111,9 +116,12 @@ class Lead:
             self._wake_one()
 
     def _unfollow(self, signal: Signal) -> None:
-        """Somebody who follows no longer was perhaps meant to lead."""
         with self._mutex:
             self._followers.pop(signal, None)
+
+    def _leave(self) -> None:
+        """Who followed, and has what it waited for, was perhaps woken to lead: then another one must."""
+        with self._mutex:
             if not self._led:
                 self._wake_one()
 
