@@ -83,10 +83,14 @@ class Link:
         self.state, self.incarnation = LinkState.UP, incarnation
         return [LinkUp(self.host)]
 
+    def silent_for(self, now: float) -> float:
+        """Seconds since the peer was heard, or since we began to call."""
+        return now - (self.heard or self.opened)
+
     def tick(self, now: float) -> list[LinkAction]:
         """Time passed: ping, notice silence, dial again."""
         actions: list[LinkAction] = []
-        silent_for = now - (self.heard or self.opened)
+        silent_for = self.silent_for(now)
         if self.state is LinkState.UP and silent_for >= SILENCE:
             self.state = LinkState.DOWN
             self._redial_due = now

@@ -27,6 +27,9 @@ from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 WATCHED_SILENCE = 60.0
 """Seconds of silence after which a service is given up though its process is there; as RabbitMQ's heartbeats do by default."""
 
+UNHEARD = 10.0
+"""Seconds after which a host that was never heard, and is down, is taken to have no pools: a restart takes less."""
+
 LAST_WORDS = 0.25
 """Seconds after a process ended in which what it said before may still come in."""
 
@@ -151,7 +154,7 @@ class Node:
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        inner: list[_Inner] = [*self._close_idle_links(now)]
+        inner: list[_Inner] = [*self._close_idle_links(now), *self._assume_no_pools(now)]
         if not self.pools.sure and not self.incoming.awaits(now):
             self.pools.sure = True
             inner += self.outgoing.routes_changed(now)
@@ -220,6 +223,17 @@ class Node:
             return []
         link = self.links[host] = Link(host, now, self._jitter)
         return link.open(now)
+
+    def _assume_no_pools(self, now: float) -> list[OutgoingAction]:
+        """A host that has not been heard for long holds up no notification any more."""
+        gone = [
+            host
+            for host, link in self.links.items()
+            if link.state is LinkState.DOWN and link.silent_for(now) > UNHEARD and not self.pools.known(host)
+        ]
+        for host in gone:
+            self.pools.learn(host, frozenset())
+        return self.outgoing.routes_changed(now) if gone else []
 
     def _close_idle_links(self, now: float) -> list[Close]:
         """Those that carried nothing for a while and that nobody waits for; they open again when they are needed."""

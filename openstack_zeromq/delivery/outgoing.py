@@ -352,13 +352,9 @@ class Outgoing:
         return actions
 
     def _copy_to_pools(self, pending: _Pending, now: float) -> list[OutgoingAction]:
-        """Copies are made once it is known which pools there are: when every host of the topic was heard, or is down."""
+        """Copies are made once it is known of every host of the topic which pools listen there."""
         exchange, topic, _ = pending.key
-        unknown = [
-            host
-            for host in {self._name, *self._routes.hosts(topic)}
-            if not self._pools.known(host) and self._reach(host) is not LinkState.DOWN
-        ]
+        unknown = [host for host in {self._name, *self._routes.hosts(topic)} if not self._pools.known(host)]
         if unknown:
             self._uncopied[pending.message.id] = pending
             return [Open(host) for host in unknown if self._reach(host) is None]

@@ -129,6 +129,7 @@ class Local:
 
     def tick(self, now: float) -> None:
         """Remove the sockets of channels that nobody consumes any more."""
+        self.processes.keep({_name(client) for client in self._node.clients})
         self._services.keep({*self._node.clients, *self._node.incoming.awaited(now)})
         for channel in list(self._bound):
             if channel in self._node.incoming.channels:

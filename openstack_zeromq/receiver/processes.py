@@ -2,6 +2,7 @@
 
 import os
 import select
+from collections.abc import Container
 
 _STRANGERS = 10_000
 
@@ -48,6 +49,11 @@ class Processes:
         for name in names:
             self.forget(name)
         return names
+
+    def keep(self, names: Container[bytes]) -> None:
+        """Watch only the processes behind `names` any longer: a process may say goodbye, and live on."""
+        for name in [name for name in self._names.values() if name not in names]:
+            self.forget(name)
 
     def forget(self, name: bytes) -> None:
         """A connection is of no interest any more."""

@@ -552,3 +552,16 @@ def test_a_receiver_looks_at_the_ring_at_once_when_it_gets_sighup(make_fabric: A
         eventually(lambda number=number: bool(fabric.status("n1")["matchmaker"]["problem"]) == (number % 2 == 0))
         took.append(time.monotonic() - begun)
     assert statistics.median(took) < 0.1  # it looks every half second anyway
+
+
+def test_transports_that_come_and_go_leave_nothing_behind_in_the_receiver(make_fabric: Callable[..., Fabric]) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]})
+    descriptors = Path(f"/proc/{fabric.processes['n1'].pid}/fd")
+    here = len(list(fabric.ipc_dir("n1").iterdir()))
+    before = len(list(descriptors.iterdir()))
+    for _ in range(20):
+        transport = fabric.transport("n1")
+        oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic="nobody", fanout=True)).cast({}, "work")
+        transport.cleanup()
+    eventually(lambda: len(list(descriptors.iterdir())) <= before)
+    eventually(lambda: len(list(fabric.ipc_dir("n1").iterdir())) <= here)

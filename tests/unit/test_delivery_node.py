@@ -5,7 +5,7 @@ from messages import REMEMBER, ROOMY, TOPIC, consumer, message
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.link import SILENCE, Close, Dial
-from openstack_zeromq.delivery.node import LAST_WORDS, WATCHED_SILENCE, Action, Node
+from openstack_zeromq.delivery.node import LAST_WORDS, UNHEARD, WATCHED_SILENCE, Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
@@ -121,6 +121,25 @@ def test_a_link_that_carries_nothing_is_closed_and_opened_again_when_it_is_neede
     assert _of(Close, node.tick(2 * IDLE + 3)) == ["b"]
     assert node.links == {}
     assert _of(Dial, node.client_message(1, message(2), 2 * IDLE + 4)) == ["b"]
+
+
+def test_a_notification_waits_for_the_pools_of_a_host_that_restarts_but_not_of_one_that_is_gone() -> None:
+    node = _node("a")
+    node.tick(0.0)
+    node.client_message(1, message(1, Kind.NOTIFY), 0.0)
+    for tenth in range(1, 90):
+        node.tick(tenth / 10)
+    node.pong("b", 77, 9.0)  # it is there again, and does not know its pools yet
+    pools = frozenset({("nova", "compute", "audit")})
+    sent = [action for action in node.pong("b", 77, 9.5, pools) if isinstance(action, Send)]
+    assert [action.message.header.server for action in sent] == ["audit"]
+    gone = _node("a")
+    gone.tick(0.0)
+    gone.client_message(1, message(1, Kind.NOTIFY), 0.0)
+    assert not gone.pools.known("b")
+    for tenth in range(1, 10 * int(UNHEARD) + 5):
+        gone.tick(tenth / 10)
+    assert gone.pools.known("b")
 
 
 def test_nobody_is_told_of_the_receivers_own_replies() -> None:

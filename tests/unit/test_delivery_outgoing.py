@@ -254,13 +254,6 @@ def test_a_notification_is_settled_only_when_it_is_known_which_pools_there_are()
     assert (world.out.pending, world.out.pending_bytes) == (0, 0)
 
 
-def test_a_notification_does_not_wait_for_a_host_that_is_down() -> None:
-    world = World(b=UP, c=DOWN)
-    world.pools.forget("c")
-    assert _notified(world.out.accept(CLIENT, message(1, Kind.NOTIFY), 0.0)) == [("b", "")]
-    assert told(world.out.answered("b", said(1), 0.0)) == [(1, Answer.TAKEN)]
-
-
 def test_a_pool_gets_its_copies_while_the_topic_waits_for_a_listener() -> None:
     world = World(b=UP)
     world.pools.learn("b", frozenset({("nova", "compute", "audit")}))
