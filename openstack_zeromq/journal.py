@@ -63,7 +63,7 @@ def create(file: Path) -> None:
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
     try:
-        os.fchmod(descriptor, 0o660)  # of the directory's group, whatever the umask
+        os.fchmod(descriptor, 0o660)  # nosec B103 - services write it: they are of the directory's group
         os.ftruncate(descriptor, _SIZE)
     finally:
         os.close(descriptor)
