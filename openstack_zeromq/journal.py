@@ -63,7 +63,8 @@ def create(file: Path) -> None:
     """
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
     try:
-        os.fchmod(descriptor, 0o660)  # nosec B103 - services write it: they are of the directory's group
+        # Services write it: they are of the directory's group, whatever our umask.
+        os.fchmod(descriptor, 0o660)  # nosec B103
         os.ftruncate(descriptor, _SIZE)
     finally:
         os.close(descriptor)
