@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,7 +85,7 @@ class Worker:
         return "".join(f"\n    {line}" for line in words)
 
 
-class Bed:
+class Bed(ABC):
     """One transport with its processes. `processes` says what each of them is."""
 
     def __init__(self, name: str) -> None:
@@ -94,9 +95,9 @@ class Bed:
         self._stack = ExitStack()
         self.directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="ozb")))
 
+    @abstractmethod
     def start(self) -> None:
         """Start everything; afterwards `client`, `server` and `listeners` answer."""
-        raise NotImplementedError
 
     def close(self) -> None:
         self._stack.close()

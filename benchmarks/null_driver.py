@@ -27,7 +27,7 @@ class _Incoming(base.RpcIncomingMessage):
         """Nobody waits for it."""
 
     def requeue(self) -> None:
-        raise NotImplementedError
+        raise RuntimeError("nothing is given back here")
 
     def reply(self, reply: Any = None, failure: Any = None) -> None:
         if self._answer is not None:

@@ -11,6 +11,15 @@ In the order a message meets them:
     incoming   in the consumer's receiver: queues, credit, one consumer or a copy for each
     inbox      in the consuming service: never hand out the same message twice
 
-`node` joins outgoing, link and incoming to a whole receiver. `seen` is the memory behind "effectively once", `past` what is known
-from before a receiver's start, `channel` the queues of consumers; `calls` and `apology` see to it that nobody waits for the dead.
+`node` joins outgoing, link and incoming to a whole receiver. What they lean on:
+
+    seen       the memory behind "effectively once": what was taken, and can come again
+    past       what is known from before a receiver's start
+    channel    the queues of consumers, and their credit
+    stranded   what nobody takes now, in order
+    pools      which pools listen where, and the copies for them
+    calls      calls that are worked on; apology: the reply to those whose service died
+    bounds     how much may wait for each target
+    timers     which messages are due
+    counters   the names of everything that is counted
 """

@@ -5,13 +5,13 @@ resent, under the same id. The outbox is bounded for each target, so that a slow
 wait for `room`.
 """
 
-import heapq
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
 from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.timers import Timers
 from openstack_zeromq.wire import Answer, AnswerEntry, MessageId
 
 BACK_OFF_FIRST = 0.02
@@ -53,7 +53,7 @@ class Outbox:
         self._jitter = jitter
         self._kept: OrderedDict[MessageId, _Kept] = OrderedDict()
         self._shares: Shares[Key] = Shares(bounds)
-        self._timers: list[tuple[float, MessageId]] = []
+        self._timers = Timers()
         self._next_expiry_check = 0.0
         self._incarnation: int | None = None
 
@@ -107,7 +107,7 @@ class Outbox:
         if entry.answer is Answer.BUSY:
             kept.refusals += 1
             pause = min(BACK_OFF_FIRST * 2.0 ** min(kept.refusals, 10), BACK_OFF_MOST) * self._jitter()
-            heapq.heappush(self._timers, (now + pause, entry.id))
+            self._timers.set(now + pause, entry.id)
             return []
         kept.host = entry.reason or kept.host
         if kept.accepted:
@@ -123,8 +123,8 @@ class Outbox:
     def tick(self, now: float) -> list[Transmit | Outcome]:
         """Time passed: send again what was refused for now, expire what is over."""
         actions: list[Transmit | Outcome] = []
-        while self._timers and self._timers[0][0] <= now:
-            kept = self._kept.get(heapq.heappop(self._timers)[1])
+        for message_id in self._timers.due(now):
+            kept = self._kept.get(message_id)
             if kept is not None and self._incarnation is not None:
                 actions.append(self._transmit(kept))
         if now >= self._next_expiry_check:
