@@ -22,3 +22,7 @@ class MalformedError(ZeroMQError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class StoreError(ZeroMQError):
+    """A matchmaker's store does not answer, or refuses; the message says which and why."""

@@ -2,13 +2,14 @@
 
 import os
 import sys
+from pathlib import Path
 
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from openstack_zeromq import options
-from openstack_zeromq.errors import ConfigError, ZeroMQError
-from openstack_zeromq.matchmaker.choose import matchmaker
+from openstack_zeromq.errors import ConfigError, RingError, ZeroMQError
+from openstack_zeromq.matchmaker import ring
 from openstack_zeromq.receiver.loop import Receiver
 
 PROGRAM = "oslo-messaging-zmq-receiver"
@@ -35,7 +36,8 @@ def run(arguments: list[str]) -> None:
     if conf.check:
         if slips:
             raise ConfigError("; ".join(slips))
-        matchmaker(settings)
+        if settings.matchmaker == "ring":
+            _check_ring(settings.ringfile)
         return
     logging.setup(conf, "openstack-zeromq")
     for slip in slips:
@@ -47,6 +49,13 @@ def run(arguments: list[str]) -> None:
         receiver.run()
     finally:
         receiver.close()
+
+
+def _check_ring(ringfile: str) -> None:
+    try:
+        ring.load(Path(ringfile))
+    except RingError as exc:
+        raise RingError(f"[matchmaker_ring] ringfile = {ringfile}: {exc}") from None
 
 
 def _default_files() -> list[str]:

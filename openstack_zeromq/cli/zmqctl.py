@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import Any
 
 import click
 from oslo_config import cfg
@@ -51,7 +52,7 @@ def _settings(config_file: str) -> options.Settings:
         sys.exit(f"zmqctl: {' '.join(str(exc).split())}")
 
 
-def _show(answer: dict[str, object]) -> None:
+def _show(answer: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(
         f"[bold]{answer['node']}[/]  up {answer['uptime_s']} s, pid {answer['pid']}, {answer['services']} services,"
@@ -59,11 +60,11 @@ def _show(answer: dict[str, object]) -> None:
         soft_wrap=True,
     )
     finder = answer["matchmaker"]
-    problem = finder["problem"]  # type: ignore[index]
-    console.print(f"matchmaker {finder['backend']}" + (f": [red]{problem}[/]" if problem else ""))  # type: ignore[index]
+    problem = finder["problem"]
+    console.print(f"matchmaker {finder['backend']}" + (f": [red]{problem}[/]" if problem else ""))
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
-    counted = {name: count for name, count in answer["counters"].items() if count}  # type: ignore[attr-defined]
+    counted = {name: count for name, count in answer["counters"].items() if count}
     console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ In the order a message meets them:
     past       what is known from before a receiver's start
     channel    the queues of consumers, and their credit
     stranded   what nobody takes now, in order
+    unknown    what waits for the matchmaker's first word on a topic
     pools      which pools listen where, and the copies for them
     calls      calls that are worked on; apology: the reply to those whose service died
     bounds     how much may wait for each target

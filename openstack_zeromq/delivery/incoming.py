@@ -85,6 +85,8 @@ class Incoming:
         self._channels: dict[Channel, SharedQueue | Copies] = {}
         self._joined: dict[ConsumerId, Channel] = {}
         self._clients: set[int] = set()
+        self.changes = 0
+        """Grows whenever `served` may have changed."""
         for message_id in [begun for service in former.services or () for begun in former.begun(service)]:
             self._seen.add(message_id, started)
 
@@ -102,6 +104,16 @@ class Incoming:
         """Does anybody here consume `channel`?"""
         queue = self._channels.get(channel)
         return queue is not None and queue.consumers > 0
+
+    def served(self) -> dict[str, set[str]]:
+        """The topics that anybody here consumes, whatever the exchange, each with its servers."""
+        topics: dict[str, set[str]] = {}
+        for channel in self._channels:
+            if self.serves(channel):
+                servers = topics.setdefault(channel.topic, set())
+                if channel.role is Role.SERVER:
+                    servers.add(channel.name)
+        return topics
 
     def awaits(self, now: float) -> bool:
         """May services of a former receiver still come back?"""
@@ -147,6 +159,7 @@ class Incoming:
         """A consumer starts on `channel`; it still works on `holding`, which other consumers must not get, and can hold
         `credit` messages more."""
         self._joined[consumer] = channel
+        self.changes += 1
         queue = self._channels.get(channel)
         if queue is None:
             queue = Copies(self._bounds) if channel.role is Role.FANOUT else SharedQueue(self._bounds)
@@ -163,6 +176,7 @@ class Incoming:
         channel = self._joined.pop(consumer, None)
         if channel is None:
             return []
+        self.changes += 1
         self._past.unclaim_all(consumer)
         queue = self._channels[channel]
         held = queue.leave(consumer)
@@ -181,6 +195,7 @@ class Incoming:
         channel = self._joined.get(consumer)
         if channel is None:
             return []
+        self.changes += 1
         self._queue(self._lane(consumer, channel)).drain(consumer)
         queue = self._channels[channel]
         waiting = self._queue(consumer).drop(lambda _: True) if isinstance(queue, Copies) else []

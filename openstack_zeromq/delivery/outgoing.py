@@ -19,6 +19,7 @@ from openstack_zeromq.delivery.pools import Pools, copy_for
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.delivery.stranded import Stranded
 from openstack_zeromq.delivery.timers import Timers
+from openstack_zeromq.delivery.unknown import Unknown
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
 
 ASK_AGAIN_AFTER = 5.0
@@ -34,11 +35,11 @@ _ASK_AGAIN_SLOWER = 6
 class Routes(Protocol):
     """What outgoing asks the matchmaker's view; answers come from memory."""
 
-    def hosts(self, topic: str) -> tuple[str, ...]:
-        """Hosts that serve a topic, sorted; empty when unknown."""
+    def hosts(self, topic: str) -> tuple[str, ...] | None:
+        """Hosts that serve a topic, sorted; None: not known yet, `routes_changed` comes when it is."""
 
-    def directed(self, topic: str, server: str) -> tuple[str, ...]:
-        """Hosts where (topic, server) can be, most likely first."""
+    def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
+        """Hosts where (topic, server) can be, most likely first; None: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ class Outgoing:
         self._arrivals = 0
         self._shares: Shares[tuple[str, str]] = Shares(facts.bounds)
         self._stranded = Stranded(facts.jitter)
+        self._unknown = Unknown()
         self._uncopied: dict[MessageId, _Pending] = {}
         self._timers = Timers()
         self._remember = facts.remember
@@ -255,14 +257,16 @@ class Outgoing:
     def routes_changed(self, now: float) -> list[OutgoingAction]:
         """The matchmaker knows more: look again for what has no host."""
         self._stranded.hurry()
-        return self._ask(now)
+        known = self._unknown.free(lambda topic: self._routes.hosts(topic) is not None)
+        return self._route_all(known, now) + self._ask(now)
 
     def served(self, channel: Channel, now: float) -> list[OutgoingAction]:
         """Somebody on this node consumes `channel` now: what waits for it need not wait any longer."""
+        unknown = self._unknown.free(lambda topic: topic == channel.topic)
         waiting = [
             message_id for key in self._stranded.keys(channel.exchange, channel.topic) for message_id in self._stranded.free(key)
         ]
-        return self._route_all(waiting, now)
+        return self._route_all(unknown + waiting, now)
 
     def tick(self, now: float) -> list[OutgoingAction]:
         """Time passed: expire, ask again, look again for a host."""
@@ -307,7 +311,10 @@ class Outgoing:
         header = pending.message.header
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
-        hosts, first = self._candidates(pending.message)
+        candidates = self._candidates(pending.message)
+        if candidates is None and not pending.former_host:
+            return self._wait_until_known(pending)
+        hosts, first = candidates or ((), 0)
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
@@ -325,14 +332,24 @@ class Outgoing:
             return self._finish(pending, Answer.TAKEN, "", now)  # there is no such pool any more
         return self._strand(pending, now)
 
+    def _wait_until_known(self, pending: _Pending) -> list[OutgoingAction]:
+        """The matchmaker cannot say yet who serves its topic."""
+        self._unknown.wait(pending.key[1], pending.message.id)
+        self._time(pending)
+        return []
+
     def _strand(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """Nobody takes it now."""
         self._counts[Counter.NOROUTE] += 1
         self._stranded.wait(pending.key, pending.arrival, pending.message.id, now)
+        self._time(pending)
+        return []
+
+    def _time(self, pending: _Pending) -> None:
+        """It has no host that would be looked after; it must end all the same."""
         if not pending.timed:
             pending.timed = True
             self._wake(pending.message.expires, pending)
-        return []
 
     def _ask(self, now: float) -> list[OutgoingAction]:
         copies = [action for pending in list(self._uncopied.values()) for action in self._copy_to_pools(pending, now)]
@@ -354,8 +371,9 @@ class Outgoing:
     def _copy_to_pools(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """Copies are made once it is known of every host of the topic which pools listen there."""
         exchange, topic, _ = pending.key
-        unknown = [host for host in {self._name, *self._routes.hosts(topic)} if not self._pools.known(host)]
-        if unknown:
+        hosts = self._routes.hosts(topic)
+        unknown = [host for host in {self._name, *(hosts or ())} if not self._pools.known(host)]
+        if unknown or hosts is None:
             self._uncopied[pending.message.id] = pending
             return [Open(host) for host in unknown if self._reach(host) is None]
         self._uncopied.pop(pending.message.id, None)
@@ -383,6 +401,8 @@ class Outgoing:
         """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
         exchange, topic, _ = pending.key
         hosts = self._routes.hosts(topic)
+        if hosts is None:
+            return self._wait_until_known(pending)
         if self._name not in hosts and self._serves(Channel(Role.FANOUT, exchange, topic)):
             hosts = (*hosts, self._name)
         if not hosts:
@@ -416,8 +436,8 @@ class Outgoing:
             return [send]
         return [_accepted(pending.client, message, host, pending.detour), send]
 
-    def _candidates(self, message: Message) -> tuple[tuple[str, ...], int]:
-        """The hosts that may take it, and with which of them to begin."""
+    def _candidates(self, message: Message) -> tuple[tuple[str, ...], int] | None:
+        """The hosts that may take it, and with which of them to begin; None: not known yet."""
         header = message.header
         exchange, topic, server = header.exchange, header.topic, header.server
         if header.kind is Kind.REPLY:
@@ -426,7 +446,9 @@ class Outgoing:
             hosts = self._routes.hosts(topic)
             if hosts:
                 return hosts, (header.turn + header.id.origin) % len(hosts)
-            return ((self._name,) if self._serves(Channel(Role.TOPIC, exchange, topic)) else ()), 0
+            if self._serves(Channel(Role.TOPIC, exchange, topic)):
+                return (self._name,), 0
+            return None if hosts is None else ((), 0)
         if header.kind is Kind.NOTIFY:
             hosts = self._pools.of(exchange, topic).get(server, ())
             return hosts, (header.turn + header.id.origin) % len(hosts) if hosts else 0
@@ -434,7 +456,9 @@ class Outgoing:
             return (self._name,), 0
         hosts = self._routes.directed(topic, server)
         learned = self._learned.get((topic, server))
-        return (hosts if learned is None else (learned, *(host for host in hosts if host != learned))), 0
+        if learned is None:
+            return None if hosts is None else (hosts, 0)
+        return (learned, *(host for host in hosts or () if host != learned)), 0
 
     def _learn(self, message: Message, host: str) -> None:
         """Remember where a server was that is not a node: the next message goes there first."""
@@ -450,6 +474,7 @@ class Outgoing:
             pending.taken = True
             return []
         self._uncopied.pop(message.id, None)
+        self._unknown.forget(pending.key[1], message.id)
         del self._pending[message.id]
         self._finished.add(message.id, now)
         self._shares.give_back(pending.key[:2], len(message.body))

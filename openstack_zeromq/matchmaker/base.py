@@ -1,62 +1,166 @@
-"""The matchmaker's interface. Lookups answer from memory and never block; a backend refreshes that memory in `refresh`.
+"""The matchmaker's interface, and what a lookup answers. Lookups come from memory and never block.
 
-Node names are compared as they stand. Topics come in as the wire has them (`address.compact`), so a backend compacts its keys.
+A topic has **members**: the hosts that serve it, with what is known of each. A topic that the store has not been asked for yet
+is *unknown*, which is not the same as having no member: a message to it waits for the answer. Node names are compared as they
+stand. Topics and servers are those of the wire (`address.compact`), so a backend compacts what it reads.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import NamedTuple
 
-from openstack_zeromq.address import compact
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 
 
-@dataclass(frozen=True)
+class Member(NamedTuple):
+    """A host that serves a topic. `address` empty: its name is its address; `port` None: the reader's own rpc_zmq_port;
+    `servers`: those of the topic's servers on it that are not named like the host, sorted."""
+
+    address: str = ""
+    port: int | None = None
+    servers: tuple[str, ...] = ()
+
+
+Members = Mapping[str, Member]
+"""Host -> what is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic of a view, arranged for lookups."""
+
+    members: Members
+    hosts: tuple[str, ...]
+    servers: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, members: Members) -> "Topic":
+        servers: dict[str, list[str]] = {}
+        hosts = tuple(sorted(members))
+        for host in hosts:
+            for server in members[host].servers:
+                servers.setdefault(server, []).append(host)
+        return cls(members, hosts, {server: tuple(there) for server, there in servers.items()})
+
+
+NOBODY = Topic({}, (), {})
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """What is known at one moment: topic -> hosts, and where a host listens (absent: its name is its address)."""
+    """What is known at one moment. `complete`: a topic that is absent has no member, rather than being unknown."""
 
-    topics: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    topics: Mapping[str, Topic] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    complete: bool = False
 
-    def hosts(self, topic: str) -> tuple[str, ...]:
-        """Hosts that serve `topic`; empty when unknown."""
-        return self.topics.get(topic, ())
+    def topic(self, name: str) -> Topic | None:
+        """None: unknown."""
+        return self.topics.get(name, NOBODY if self.complete else None)
 
-    @cached_property
-    def nodes(self) -> frozenset[str]:
-        """Every node that is mentioned at all."""
-        return frozenset(self.endpoints).union(*self.topics.values())
+    def is_node(self, name: str) -> bool:
+        """Is a node of that name mentioned at all?"""
+        return name in self.endpoints or any(name in topic.members for topic in self.topics.values())
+
+    def endpoint(self, host: str) -> Endpoint | None:
+        """Where `host` listens; None: nobody says."""
+        return self.endpoints.get(host) or next(self._mentioned(host), None)
+
+    def _mentioned(self, host: str) -> Iterator[Endpoint]:
+        for topic in self.topics.values():
+            member = topic.members.get(host)
+            if member is not None and member.address:
+                yield Endpoint(member.address, member.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a receiver tells a store of its node: `topics` are those that it serves, each with all its servers there.
+
+    `address` empty: the store's backend finds it out."""
+
+    host: str
+    address: str
+    port: int
+    topics: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def member(self, topic: str, address: str) -> Member:
+        """The node as a member of `topic`."""
+        return Member(address, self.port, tuple(sorted(self.topics[topic] - {self.host})))
+
+
+class Service(NamedTuple):
+    """One server of a topic, as the store knows it; `heard`: seconds since its receiver last said that it is there, None
+    where the store does not tell."""
+
+    topic: str
+    server: str
+    host: str
+    alive: bool
+    heard: float | None
 
 
 class Matchmaker(ABC):
-    """Topic -> hosts. `view` is the last good answer of the store."""
+    """Topic -> hosts. `view` is what is known; it is replaced as a whole, so any thread may read it."""
 
     view: View
 
+    def start(self, changed: Callable[[], None]) -> None:  # noqa: B027 - a backend that has nothing to start
+        """Begin to watch the store; `changed` is called from any thread when `refresh` has something to take over."""
+
     @abstractmethod
     def refresh(self) -> bool:
-        """Look at the store; True when `view` changed. Never raises: what is wrong is in `problem`."""
+        """Take over what the store said; True when `view` changed. Never raises: what is wrong is in `problem`."""
 
     @property
     @abstractmethod
     def problem(self) -> str:
-        """Why the last refresh kept the old view; empty when all is well."""
+        """Why the view may be old; empty when all is well."""
 
-    def hosts(self, topic: str) -> tuple[str, ...]:
-        """Hosts that serve the bare topic, sorted; empty when unknown."""
-        return self.view.hosts(topic)
+    def status(self) -> dict[str, object]:
+        """What the receiver's status shows of the backend, besides `problem`."""
+        return {}
 
-    def directed(self, topic: str, server: str) -> tuple[str, ...]:
-        """Hosts where (topic, server) may be, most likely first.
+    @property
+    def former(self) -> Mapping[str, Collection[str]]:
+        """What the last receiver of this node had registered (topic -> servers)."""
+        return {}
 
-        A server that is named like a node is on that node. Otherwise the store may say (`topic:server`); if it does not, the
-        server can be on any host of the topic: the hosts themselves know.
+    def register(self, topics: Mapping[str, Collection[str]]) -> None:  # noqa: B027 - the ring's writer registers
+        """This node serves `topics` (topic -> its servers here) from now on, and no others."""
+
+    def release(self, topic: str) -> bool:
+        """Accept what is held back of `topic`; False when nothing is."""
+        return False
+
+    def close(self) -> None:  # noqa: B027 - a backend that has nothing to close
+        """Give everything back."""
+
+    def hosts(self, topic: str) -> tuple[str, ...] | None:
+        """Hosts that serve the bare topic, sorted; None: not known yet."""
+        found = self._find(topic)
+        return None if found is None else found.hosts
+
+    def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
+        """Hosts where (topic, server) may be, most likely first; None: not known yet.
+
+        A server that is named like a node is on that node. Otherwise the store may say; if it does not, the server can be on
+        any host of the topic: the hosts themselves know.
         """
-        if server in self.view.nodes:
+        if self.view.is_node(server):
             return (server,)
-        return self.view.hosts(compact(f"{topic}:{server}")) or self.view.hosts(topic)
+        found = self._find(topic)
+        return None if found is None else found.servers.get(server) or found.hosts
 
-    def endpoint(self, host: str, port: int) -> tuple[str, int]:
-        """Address and port of `host`'s receiver; `port` is what holds when the store does not say."""
-        known = self.view.endpoints.get(host)
-        return (host, port) if known is None else (known.address, known.port or port)
+    def servers(self, topic: str) -> Mapping[str, tuple[str, ...]]:
+        """The topic's servers that are not named like their hosts, as far as is known: server -> hosts."""
+        found = self._find(topic)
+        return {} if found is None else found.servers
+
+    def endpoint(self, host: str) -> Endpoint | None:
+        """Where `host`'s receiver listens; None when the store does not say."""
+        return self.view.endpoint(host)
+
+    def _find(self, topic: str) -> Topic | None:
+        return self.view.topic(topic)

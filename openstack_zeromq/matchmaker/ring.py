@@ -1,71 +1,161 @@
-"""ring: topic -> hosts from the ring file, read again when it changes. A file that is not whole keeps the last good ring."""
+"""ring: topic -> hosts from the ring file, read again when it changes. A file that is not whole keeps the last good ring.
+
+Whoever wrote the ring has decided what to believe, so a whole ring is believed as it stands; but for one that has lost every
+topic, which is an accident more often than an intention. A copy of the last good ring is there for a start without one.
+"""
 
 import os
+import stat
+from collections import Counter as Counts
 from pathlib import Path
+
+from oslo_log import log as logging
 
 from openstack_zeromq.address import compact
 from openstack_zeromq.errors import RingError
 from openstack_zeromq.matchmaker import ring_file
-from openstack_zeromq.matchmaker.base import Matchmaker, View
+from openstack_zeromq.matchmaker.base import Matchmaker, Member, Topic, View
+
+LOG = logging.getLogger(__name__)
+
+COPY = "matchmaker_ring.json"
+"""The last good ring, below zmq_state_dir."""
 
 _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class RingMatchmaker(Matchmaker):
-    """:raises RingError: the ring cannot be read at start; later the last good one is kept."""
+    """Never raises: without a good ring the last good one counts, and `problem` says so."""
 
-    def __init__(self, ringfile: str) -> None:
+    def __init__(self, ringfile: str, state_dir: str) -> None:
         self._path = Path(ringfile)
         self._meta = ring_file.meta_path(ringfile)
+        self._copy = Path(state_dir, COPY)
+        self._counts: Counts[str] = Counts()
         self._problem = ""
+        self._stale = False
         self._stamp = self._look()
-        self.view = load(self._path)
+        self.view = View()
+        self._load()
+        if self._problem:
+            self._remember()
 
     def refresh(self) -> bool:
         stamp = self._look()
         if stamp == self._stamp:
             return False
         self._stamp = stamp
-        try:
-            view = load(self._path)
-        except RingError as exc:
-            self._problem = str(exc)
-            return False
-        self._problem = ""
-        changed = view != self.view
-        self.view = view
-        return changed
+        return self._load()
 
     @property
     def problem(self) -> str:
         return self._problem
 
+    def status(self) -> dict[str, object]:
+        return {
+            "stale": sorted(self.view.topics) if self._stale else [],
+            "topics": {name: len(topic.hosts) for name, topic in sorted(self.view.topics.items())},
+            "held": {},
+            "counters": dict(self._counts),
+        }
+
+    # private
+
     def _look(self) -> _Stamp:
         return tuple(_stamp(path) for path in (self._path, self._meta))
+
+    def _load(self) -> bool:
+        """Take the ring over if it is good; is the view another one now?"""
+        try:
+            ring, meta = read(self._path)
+            view = arrange(ring, meta)
+            _doubt(self.view, view)
+        except RingError as exc:
+            self._counts["refused"] += 1
+            self._problem = f"[matchmaker_ring] ringfile = {self._path}: {exc}"
+            return False
+        changed = view != self.view
+        self.view, self._problem, self._stale = view, "", False
+        self._keep(ring, meta)
+        return changed
+
+    def _keep(self, ring: bytes, meta: bytes | None) -> None:
+        try:
+            self._copy.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if meta is not None:
+                ring_file.write(ring_file.meta_path(self._copy), meta, mode=0o640)
+            ring_file.write(self._copy, ring, mode=0o640)
+        except OSError as exc:
+            self._counts["unsaved"] += 1
+            LOG.warning("the last good ring cannot be kept for a start without one: %s", exc)
+
+    def _remember(self) -> None:
+        try:
+            self.view = arrange(*read(self._copy))
+            self._stale = True
+        except RingError:
+            return  # there was never a ring; `problem` says what is wrong with the one that should be there
 
 
 def load(path: Path) -> View:
     """The ring at `path` with its side-car, if that belongs to it.
 
-    :raises RingError: with the path and the remedy.
+    :raises RingError: what is wrong, and the remedy; without the path.
+    """
+    return arrange(*read(path))
+
+
+def read(path: Path) -> tuple[bytes, bytes | None]:
+    """The bytes of the ring and of its side-car, None where there is none.
+
+    :raises RingError: one of them cannot be read.
     """
     try:
-        data = _read(path)
-        ring = ring_file.parse(data)
-        meta = ring_file.meta_path(path)
-        endpoints = ring_file.parse_meta(meta.read_bytes(), data) if meta.is_file() else ring_file.NO_HOSTS
+        ring = _bytes(path)
     except OSError as exc:
-        raise RingError(f"[matchmaker_ring] ringfile = {path}: {exc.strerror}; write a ring there") from None
-    except RingError as exc:
-        raise RingError(f"[matchmaker_ring] ringfile = {path}: {exc}") from None
-    return View({compact(topic): hosts for topic, hosts in ring.items()}, dict(endpoints))
+        raise RingError(f"{exc.strerror}; write a ring there") from None
+    meta = ring_file.meta_path(path)
+    try:
+        return ring, _bytes(meta)
+    except FileNotFoundError:
+        return ring, None
+    except OSError as exc:
+        raise RingError(f"its side-car {meta}: {exc.strerror}") from None
 
 
-def _read(path: Path) -> bytes:
-    """A directory has no ring, and a FIFO would never end."""
-    if path.exists() and not path.is_file():
-        raise RingError("is no regular file")
-    return path.read_bytes()
+def arrange(ring_bytes: bytes, meta_bytes: bytes | None) -> View:
+    """:raises RingError: the bytes are no ring."""
+    ring = ring_file.parse(ring_bytes)
+    endpoints = ring_file.NO_HOSTS if meta_bytes is None else ring_file.parse_meta(meta_bytes, ring_bytes)
+    servers: dict[str, dict[str, tuple[str, ...]]] = {}
+    for key, hosts in ring.items():
+        topic, colon, server = key.partition(":")
+        if colon:
+            servers.setdefault(compact(topic), {})[compact(server)] = hosts
+    topics = {compact(key): hosts for key, hosts in ring.items()}
+    return View(
+        {topic: _topic(topics.get(topic, ()), servers.get(topic, {})) for topic in {*topics, *servers}}, endpoints, complete=True
+    )
+
+
+def _topic(hosts: tuple[str, ...], servers: dict[str, tuple[str, ...]]) -> Topic:
+    """A ring may place servers on hosts that it does not list for the bare topic."""
+    mentioned = dict.fromkeys((*hosts, *(host for there in servers.values() for host in there)))
+    return Topic(dict.fromkeys(mentioned, Member()), hosts, servers)
+
+
+def _doubt(before: View, after: View) -> None:
+    if before.topics and not after.topics:
+        raise RingError("has no topic any more, the last ones are held; restart the receiver if that is meant")
+
+
+def _bytes(path: Path) -> bytes:
+    """A directory has no ring, and a FIFO would never end; a symlink may lead to one."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise RingError(f"{path} is no regular file; replace it by a ring")
+        return file.read(ring_file.MAX_BYTES + 1)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

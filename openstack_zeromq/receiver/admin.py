@@ -1,24 +1,38 @@
-"""Admin: a unix socket that answers every connection with the receiver's status as one JSON object, and hangs up.
+"""Admin: a unix socket that answers every connection with one JSON object, and hangs up.
 
-So `zmqctl status`, or `socat - UNIX-CONNECT:<ipc dir>/receiver.admin`, show what is going on without any protocol.
+Who says nothing gets the receiver's status: `zmqctl status`, or `socat - UNIX-CONNECT:<ipc dir>/receiver.admin`, show what is going
+on without any protocol. Who sends a line of JSON gets what it asks for:
+
+    {"ask": "hosts", "topic": "compute"}      who serves a topic, waiting a moment for a topic that was never asked for
+    {"ask": "release", "topic": "compute"}    believe the store that hosts of the topic are gone
 """
 
 import json
 import os
 import socket
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from openstack_zeromq.address import ADMIN_SOCKET
+from openstack_zeromq.address import ADMIN_SOCKET, compact
 from openstack_zeromq.errors import ConfigError
+from openstack_zeromq.matchmaker.base import Matchmaker
 
-_ANSWER_WITHIN = 2.0
+Answer = dict[str, Any]
+
+_ANSWER_WITHIN = 4.0
+_ASK_WITHIN = 0.1
+_KNOWN_WITHIN = 2.0
+_LINE = 4096
 
 
 class Admin:
     """Only the receiver's user (and root) may connect."""
 
-    def __init__(self, ipc_dir: str) -> None:
+    def __init__(self, ipc_dir: str, matchmaker: Matchmaker) -> None:
+        self._matchmaker = matchmaker
         self._path = Path(ipc_dir, ADMIN_SOCKET)
         self._path.unlink(missing_ok=True)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -32,37 +46,84 @@ class Admin:
         self.socket.listen(16)
         self.socket.setblocking(False)
 
-    def answer(self, status: dict[str, object]) -> None:
-        """Give `status` to whoever has just connected; a slow reader holds up nobody."""
+    def answer(self, status: Callable[[], Answer]) -> None:
+        """Answer whoever has just connected; a slow one holds up nobody."""
         try:
             connection, _ = self.socket.accept()
         except BlockingIOError:
             return
-        data = json.dumps(status).encode() + b"\n"
-        threading.Thread(target=_give, args=(connection, data), daemon=True, name="admin").start()
+        threading.Thread(target=self._converse, args=(connection, status()), daemon=True, name="admin").start()
 
     def close(self) -> None:
         self.socket.close()
         self._path.unlink(missing_ok=True)
 
+    # in a thread of its own: of the receiver it uses only what any thread may
 
-def ask(ipc_dir: str) -> dict[str, object]:
-    """The status of the receiver that serves `ipc_dir`.
+    def _converse(self, connection: socket.socket, status: Answer) -> None:
+        with connection:
+            try:
+                answer = self._find(_question(connection), status)
+                connection.settimeout(_ANSWER_WITHIN)
+                connection.sendall(json.dumps(answer).encode() + b"\n")
+            except OSError:
+                return  # the asker went away: nothing of ours is lost
+
+    def _find(self, question: Answer, status: Answer) -> Answer:
+        topic = compact(str(question.get("topic", "")))
+        match question.get("ask"):
+            case "status":
+                return status
+            case "hosts":
+                return self._hosts(topic)
+            case "release":
+                return {"released": self._matchmaker.release(topic)}
+            case other:
+                return {"error": f"{other!r} is nothing that can be asked"}
+
+    def _hosts(self, topic: str) -> Answer:
+        deadline = time.monotonic() + _KNOWN_WITHIN
+        while (hosts := self._matchmaker.hosts(topic)) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        endpoints = {host: self._matchmaker.endpoint(host) for host in hosts or ()}
+        return {
+            "topic": topic,
+            "known": hosts is not None,
+            "hosts": {
+                host: {"address": endpoint.address if endpoint else host, "port": endpoint.port if endpoint else None}
+                for host, endpoint in endpoints.items()
+            },
+            "servers": {server: list(there) for server, there in sorted(self._matchmaker.servers(topic).items())},
+            "problem": self._matchmaker.problem,
+        }
+
+
+def ask(ipc_dir: str, question: str = "status", topic: str = "") -> Answer:
+    """What the receiver that serves `ipc_dir` answers.
 
     :raises OSError: nobody answers there.
+    :raises ValueError: it answers something that is not JSON.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_ANSWER_WITHIN)
         connection.connect(str(Path(ipc_dir, ADMIN_SOCKET)))
+        connection.sendall(json.dumps({"ask": question, "topic": topic}).encode() + b"\n")
         with connection.makefile("rb") as file:
-            answer: dict[str, object] = json.loads(file.read())
+            answer: Answer = json.loads(file.read())
             return answer
 
 
-def _give(connection: socket.socket, data: bytes) -> None:
-    with connection:
-        connection.settimeout(_ANSWER_WITHIN)
-        try:
-            connection.sendall(data)
-        except OSError:
-            return  # the asker went away: nothing of ours is lost
+def _question(connection: socket.socket) -> Answer:
+    """What is asked for in the first line; status when there is none in time.
+
+    :raises OSError: the asker went away.
+    """
+    connection.settimeout(_ASK_WITHIN)
+    line = b""
+    try:
+        while not line.endswith(b"\n") and len(line) < _LINE and (more := connection.recv(_LINE)):
+            line += more
+        question = json.loads(line)
+    except (TimeoutError, ValueError):
+        return {"ask": "status"} if not line.strip() else {"ask": line.decode(errors="replace")}
+    return question if isinstance(question, dict) else {"ask": question}

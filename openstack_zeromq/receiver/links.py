@@ -21,7 +21,8 @@ from openstack_zeromq.delivery.past import Origin
 from openstack_zeromq.delivery.pools import Pool
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
-from openstack_zeromq.options import GROUP
+from openstack_zeromq.matchmaker.ring_file import Endpoint
+from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
@@ -46,7 +47,7 @@ class Links:
         self._report = me.report
         self._incarnation = me.incarnation
         self._introduction = me.introduction
-        self._ping = me.introduction(Kind.PING)
+        self._ping = me.introduction(Kind.PING, address=_advertised(settings), port=settings.port)
         self.inward = sockets.tcp_router(ctx, settings.max_message_size)
         self.monitor = self.inward.get_monitor_socket(_WATCHED)
         self._shaking_hands: set[int] = set()
@@ -55,6 +56,7 @@ class Links:
         self._host_of: dict[bytes, str] = {}
         self._name_of: dict[str, bytes] = {}
         self._addresses: dict[bytes, str] = {}
+        self._introduced: dict[str, Endpoint] = {}
         self._answers = Departures(partial(sockets.send, self.inward))
         self._messages = Departures(partial(sockets.send, self.outward))
         self._bind()
@@ -64,7 +66,7 @@ class Links:
     def dial(self, host: str) -> None:
         """Open a fresh connection to `host`, instead of the one there was."""
         self.hang_up(host)
-        address, port = self._matchmaker.endpoint(host, self._settings.port)
+        address, port = self._endpoint(host)
         try:
             name = self._dialer.open(sockets.tcp_endpoint(address, port))
         except (zmq.ZMQError, ValueError) as exc:
@@ -177,6 +179,21 @@ class Links:
         if name is not None:
             self._messages.item(name, frames, size)
 
+    def _endpoint(self, host: str) -> tuple[str, int]:
+        """Where `host` listens: as the matchmaker says; else as it said itself when it dialled us; else its name is its address."""
+        known = self._matchmaker.endpoint(host) or self._introduced.get(host) or Endpoint(host)
+        return known.address, known.port or self._settings.port
+
+    def _introduce(self, origin: Origin, facts: dict[str, object]) -> None:
+        """A peer that sends calls wants replies, whatever the matchmaker knows of it."""
+        host, address, port = facts.get("node"), facts.get("address"), facts.get("port")
+        address = address or self._addresses.get(origin)
+        if not (isinstance(host, str) and isinstance(address, str) and isinstance(port, int) and 0 < port < 65536):
+            return
+        if host not in self._introduced and len(self._introduced) >= _KNOWN_PEERS:
+            self._introduced.clear()
+        self._introduced[host] = Endpoint(address, port)
+
     def _note_address(self, origin: Origin, address: str) -> None:
         if len(self._addresses) >= _KNOWN_PEERS:
             self._addresses.clear()
@@ -187,7 +204,7 @@ class Links:
             kind = wire.kind_of(frames[0])
             if kind is not Kind.PING:
                 raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
-            wire.decode_control(frames[0])
+            self._introduce(origin, wire.decode_control(frames[0]))
             self._answers.item(origin, (self._introduction(Kind.PONG, pools=self._node.pools.here()),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
@@ -218,6 +235,11 @@ class Links:
         if not isinstance(incarnation, int):
             raise MalformedError("control")
         return self._node.pong(host, incarnation, now, _pools(facts.get("pools")))
+
+
+def _advertised(settings: Settings) -> str:
+    """Empty: the address that peers see."""
+    return settings.address or ("" if settings.bind_address == "*" else settings.bind_address)
 
 
 def _pools(named: object) -> frozenset[Pool] | None:

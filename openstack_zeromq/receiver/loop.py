@@ -4,6 +4,7 @@ One thread, one poller. What goes to services leaves before what goes to peers: 
 receiver was killed then knows to which host its message went.
 """
 
+import contextlib
 import fcntl
 import math
 import os
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import zmq
 from oslo_log import log as logging
@@ -36,6 +38,7 @@ from openstack_zeromq.receiver.admin import Admin
 from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
+from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.receiver.services import begun, remembered
 from openstack_zeromq.wire import MAJOR, MINOR
@@ -65,6 +68,7 @@ class Receiver:
         self._started = time.monotonic()
         self._stopping = False
         self._reload = False
+        self._problem = ""
         self._lock = _lock_directory(settings.ipc_dir)
         self._matchmaker = matchmaker(settings)
         self._incarnation = secrets.randbits(63)
@@ -83,7 +87,8 @@ class Receiver:
         me = Me(settings, self._node, report, self._incarnation)
         self._links = Links(self._context, me, self._matchmaker)
         self._local = Local(self._context, me)
-        self._admin = Admin(settings.ipc_dir)
+        self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
+        self._admin = Admin(settings.ipc_dir, self._matchmaker)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -114,6 +119,7 @@ class Receiver:
             self._wake_read,
         ):
             poller.register(watched, zmq.POLLIN)
+        self._matchmaker.start(self._look_now)
         next_tick = next_look = 0.0
         while not self._stopping:
             now = time.monotonic()
@@ -125,6 +131,7 @@ class Receiver:
                 next_tick = now + _TICK
                 self._do(self._node.tick(now), now)
                 self._local.tick(now)
+                self._registry.tick(now)
             if now >= next_look or self._reload:
                 next_look = now + _LOOK_EVERY
                 self._look_around(now)
@@ -134,7 +141,7 @@ class Receiver:
     def stop(self) -> None:
         """End `run` after the present pass; safe in a signal handler and from other threads."""
         self._stopping = True
-        self._wake_write.send(b"s")
+        self._wake()
 
     def on_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP looks at the ring at once; only in the main thread."""
@@ -143,15 +150,15 @@ class Receiver:
             self.stop()
 
         def reload(_signal: int, _frame: FrameType | None) -> None:
-            self._reload = True
-            self._wake_write.send(b"h")
+            self._look_now()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
 
     def close(self) -> None:
-        """Give back everything; what was not taken lives on with its senders."""
+        """Give back everything; what was not taken lives on with its senders, and what was registered with the store."""
+        self._matchmaker.close()
         self._local.flush(math.inf)
         self._links.flush(math.inf)
         self._admin.close()
@@ -162,7 +169,7 @@ class Receiver:
         self._wake_write.close()
         os.close(self._lock)
 
-    def status(self) -> dict[str, object]:
+    def status(self) -> dict[str, Any]:
         """What the admin socket answers."""
         now = time.monotonic()
         node = self._node
@@ -173,7 +180,11 @@ class Receiver:
             "wire": f"{MAJOR}.{MINOR}",
             "pid": os.getpid(),
             "uptime_s": round(now - self._started, 1),
-            "matchmaker": {"backend": self._settings.matchmaker, "problem": self._matchmaker.problem},
+            "matchmaker": {
+                "backend": self._settings.matchmaker,
+                "problem": self._matchmaker.problem,
+                **self._matchmaker.status(),
+            },
             "services": len(node.clients),
             "links": {
                 host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
@@ -188,6 +199,15 @@ class Receiver:
         }
 
     # private
+
+    def _wake(self) -> None:
+        """From any thread; a full pipe wakes, too."""
+        with contextlib.suppress(BlockingIOError):
+            self._wake_write.send(b"w")
+
+    def _look_now(self) -> None:
+        self._reload = True
+        self._wake()
 
     def _former(self) -> Former:
         """What the last receiver of this directory left behind."""
@@ -210,7 +230,7 @@ class Receiver:
         if links.monitor in ready:
             links.watch()
         if self._admin.socket.fileno() in ready:
-            self._admin.answer(self.status())
+            self._admin.answer(self.status)
         if self._wake_read.fileno() in ready:
             self._wake_read.recv(4096)
 
@@ -245,13 +265,16 @@ class Receiver:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
-        before = self._matchmaker.problem
         if self._matchmaker.refresh():
             LOG.info("the matchmaker's view changed")
             self._do(self._node.routes_changed(now), now)
         problem = self._matchmaker.problem
-        if problem and problem != before:
-            LOG.error("the last good view is kept: %s", problem)
+        if problem != self._problem:
+            self._problem = problem
+            if problem:
+                LOG.error("the matchmaker keeps what it knows: %s", problem)
+            else:
+                LOG.info("the matchmaker is well again")
 
 
 def _lock_directory(ipc_dir: str) -> int:

@@ -1,0 +1,286 @@
+"""Following: the matchmaker of any store. A thread asks the store, `holding` decides what to believe, lookups come from memory.
+
+Only what is asked for is followed: the first lookup of a topic makes it wanted, its answer comes a moment later. While the store
+is away what is known stays; the thread tries again for ever.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+import time
+from collections import Counter as Counts
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
+
+from oslo_log import log as logging
+
+from openstack_zeromq.errors import StoreError
+from openstack_zeromq.matchmaker.base import Matchmaker, Members, Registration, Topic, View
+from openstack_zeromq.matchmaker.holding import Holding, Reading, Rules
+from openstack_zeromq.matchmaker.snapshot import Snapshot
+from openstack_zeromq.matchmaker.store import Store, Wanted
+
+LOG = logging.getLogger(__name__)
+
+WANTED_MOST = 10_000
+"""Topics that are followed at a time; whoever invents names cannot make it more."""
+
+_RETRY_FIRST = 0.1
+_RETRY_MOST = 5.0
+_TICK = 0.2
+_GATHER = 0.01
+_SAVE_EVERY = 5.0
+_UNUSED_AFTER = 3600.0
+
+_READS = "reads"
+_BEATS = "registrations"
+_TIME = "time keeping"
+_SNAPSHOT = "snapshots"
+
+
+class StoreMatchmaker(Matchmaker):
+    """`make` makes the store, within the thread's loop; the node is registered every `beat` seconds. May be called from any
+    thread."""
+
+    def __init__(
+        self, make: Callable[[], Store], registration: Registration, beat: float, rules: Rules, snapshot: Snapshot
+    ) -> None:
+        self._make = make
+        self._beat_every = beat
+        self._snapshot = snapshot
+        memory = snapshot.load()
+        self._saved = memory.saved
+        self._former = memory.registered
+        self._registration = registration
+        self._registered: Mapping[str, frozenset[str]] | None = None
+        self._holding = Holding(rules, memory.topics)
+        self._arranged: dict[str, tuple[Members, Topic]] = {}
+        self._problems: dict[str, str] = {}
+        self._failures: Counts[str] = Counts()
+        self._counts: Counts[str] = Counts()
+        self._used: set[str] = set(memory.topics)
+        self._asked: deque[str] = deque(memory.topics)
+        self._gathering = self._unsaved = False
+        self._save_at = 0.0
+        self._forget_at = time.monotonic() + _UNUSED_AFTER
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: Callable[[], None] = lambda: None
+        self._heard_at: float | None = None
+        self._next = self.view = self._arrange()
+
+    # lookups
+
+    def _find(self, topic: str) -> Topic | None:
+        if topic not in self._used and len(self._used) < WANTED_MOST:
+            self._used.add(topic)
+            self._asked.append(topic)
+            self._call(self._take_asked)
+        return self.view.topics.get(topic)
+
+    def refresh(self) -> bool:
+        if self.view is self._next:
+            return False
+        self.view = self._next
+        return True
+
+    @property
+    def problem(self) -> str:
+        return "; ".join(list(self._problems.values()))
+
+    def status(self) -> dict[str, object]:
+        now = time.monotonic()
+        holding = self._holding
+        return {
+            "stale": holding.stale,
+            "heard_s_ago": None if self._heard_at is None else round(now - self._heard_at, 1),
+            "snapshot_saved": self._saved,
+            "topics": {name: len(topic.hosts) for name, topic in sorted(self.view.topics.items())},
+            "held": {
+                name: {"why": held.why.value, "hosts": list(held.hosts), "for_s": round(now - held.since, 1)}
+                for name, held in holding.held.items()
+            },
+            "counters": dict(sorted({**self._counts, **holding.counts}.items())),
+        }
+
+    # what the node does
+
+    def start(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        started = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._main(started),), daemon=True, name="matchmaker")
+        self._thread.start()
+        started.wait()
+
+    @property
+    def former(self) -> Mapping[str, frozenset[str]]:
+        return self._former
+
+    def register(self, topics: Mapping[str, Collection[str]]) -> None:
+        registered = {topic: frozenset(servers) for topic, servers in topics.items()}
+        if registered != self._registered:
+            self._registered = registered
+            self._registration = replace(self._registration, topics=registered)
+            self._unsaved = True
+            self._call(self._due_now)
+
+    def release(self, topic: str) -> bool:
+        held = topic in self._holding.held
+        self._call(lambda: self._release(topic))
+        return held
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._call(self._stop)
+            self._thread.join()
+
+    # from here on: the thread
+
+    async def _main(self, started: threading.Event) -> None:
+        self._wanted = Wanted()
+        self._beat_due = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._store = self._make()
+        self._loop = asyncio.get_running_loop()
+        started.set()
+        self._take_asked()
+        work = [
+            asyncio.create_task(self._for_ever(_READS, lambda: self._store.follow(self._wanted, self))),
+            asyncio.create_task(self._for_ever(_BEATS, self._beat)),
+            asyncio.create_task(self._for_ever(_TIME, self._keep_time)),
+        ]
+        await self._stopped.wait()
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        self._save()
+        await self._store.close()
+
+    def _call(self, function: Callable[[], None]) -> None:
+        """Have the thread do it; before the start, and after the end, it is not there to do anything."""
+        loop = self._loop
+        if loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(function)
+
+    def _due_now(self) -> None:
+        self._beat_due.set()
+
+    def _stop(self) -> None:
+        self._stopped.set()
+
+    async def _for_ever(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Do it again whatever happens, more slowly while it fails."""
+        while True:
+            try:
+                await attempt()
+                self._well(what)
+                continue
+            except StoreError as exc:
+                self._failed(what, str(exc))
+            except Exception as exc:  # the receiver must outlive whatever a store can think of
+                LOG.exception("the matchmaker's %s failed", what)
+                self._failed(what, f"{type(exc).__name__}: {exc}")
+            delay = min(_RETRY_MOST, _RETRY_FIRST * 2 ** self._failures[what])
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+
+    def _failed(self, what: str, why: str) -> None:
+        self._failures[what] += 1
+        self._counts[f"failed_{what}"] += 1
+        self._problems[what] = f"{what}: {why}"
+
+    def _well(self, what: str) -> None:
+        self._failures[what] = 0
+        self._problems.pop(what, None)
+
+    # the thread: registration
+
+    async def _beat(self) -> None:
+        """One registration; the next is due in a while, or when there is something new to say."""
+        if self._registered is not None:
+            self._beat_due.clear()
+            await self._store.beat(self._registration)
+            self._well(_BEATS)
+        pause = self._beat_every * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the nodes' beats
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._beat_due.wait(), pause)
+
+    # the thread: what the store says
+
+    def answers(self) -> None:
+        self._heard_at = time.monotonic()
+        self._well(_READS)
+
+    def reading(self, reading: Reading) -> None:
+        self.answers()
+        self._note(self._holding.read(reading, time.monotonic()))
+
+    def canary(self, there: bool) -> None:
+        self._note(self._holding.canary(there, time.monotonic()))
+
+    def garbage(self, what: str) -> None:
+        self._counts["garbage"] += 1
+        if self._counts["garbage"] == 1:
+            LOG.warning("left out of what the store says: %s (logged once; counted as 'garbage')", what)
+
+    def _note(self, news: bool) -> None:
+        """Show the loop what is new, once some more may have come."""
+        if news and not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_later(_GATHER, self._show)
+
+    def _show(self) -> None:
+        self._gathering = False
+        self._unsaved = True
+        self._next = self._arrange()
+        self._changed()
+
+    def _arrange(self) -> View:
+        """The view of what is believed; topics that are as they were are not arranged again."""
+        arranged: dict[str, tuple[Members, Topic]] = {}
+        for name, members in self._holding.topics.items():
+            before = self._arranged.get(name)
+            arranged[name] = before if before is not None and before[0] is members else (members, Topic.of(members))
+        self._arranged = arranged
+        return View({name: topic for name, (_, topic) in arranged.items()})
+
+    def _release(self, topic: str) -> None:
+        self._note(self._holding.release(topic))
+
+    # the thread: what is asked for, and what is remembered
+
+    def _take_asked(self) -> None:
+        while self._asked:
+            topic = self._asked.popleft()
+            if len(self._wanted) < WANTED_MOST:
+                self._wanted.add(topic)
+            else:
+                self._counts["unwanted"] += 1
+
+    async def _keep_time(self) -> None:
+        now = time.monotonic()
+        self._note(self._holding.tick(now))
+        if self._unsaved and now >= self._save_at:
+            self._save_at = now + _SAVE_EVERY
+            self._save()
+        if now >= self._forget_at:
+            self._forget_at = now + _UNUSED_AFTER
+            self._forget_unused()
+        await asyncio.sleep(_TICK)
+
+    def _save(self) -> None:
+        try:
+            self._snapshot.save(self._holding.known, self._registered if self._registered is not None else self._former)
+            self._unsaved = False
+            self._well(_SNAPSHOT)
+        except OSError as exc:
+            self._failed(_SNAPSHOT, f"cannot be written: {exc}")
+
+    def _forget_unused(self) -> None:
+        """Follow no longer what nobody has asked for since the last time."""
+        for topic in [topic for topic in self._wanted if topic not in self._used]:
+            self._wanted.discard(topic)
+            self._holding.forget(topic)
+            self._note(True)
+        self._used = set()
