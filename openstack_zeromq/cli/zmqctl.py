@@ -45,6 +45,7 @@ main.add_command(probe)
 def _settings(config_file: str) -> options.Settings:
     conf = cfg.ConfigOpts()
     options.register(conf)
+    options.register_store_url(conf)
     try:
         conf(["--config-file", config_file], project="openstack-zeromq", prog="zmqctl")
         return options.settings(conf)
