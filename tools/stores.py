@@ -42,7 +42,7 @@ exec "$tree/{loader}" --inhibit-cache --library-path "{libraries}" "$tree/{progr
 """
 
 
-class Failed(Exception):
+class StoreError(Exception):
     """What went wrong and the remedy, in one line."""
 
 
@@ -62,7 +62,7 @@ def fetch(names, mirror):
     """Make the stores `names`; each one is complete or not there at all."""
     for program, package in (("apt-get", "apt"), ("apt-cache", "apt"), ("dpkg", "dpkg")):
         if shutil.which(program) is None:
-            raise Failed(f"{program} is missing: the stores come as Debian packages, use Debian 12 or 13 (package {package})")
+            raise StoreError(f"{program} is missing: the stores come as Debian packages, use Debian 12 or 13 (package {package})")
     uri = mirror or machine_mirror()
     suites = {suite: Apt(suite, uri) for suite in sorted({WANTED[name].suite for name in names})}
     updates = [(apt, apt.begin_update()) for apt in suites.values()]
@@ -121,7 +121,7 @@ def find(place, *patterns):
         for path in sorted(glob.glob(os.path.join(place, "tree", "**", pattern), recursive=True)):
             if os.path.isfile(path) and os.path.realpath(path).startswith(os.path.realpath(place)):
                 return os.path.relpath(path, place)
-    raise Failed(f"the packages have no {patterns[0]} any more: correct WANTED in tools/stores.py")
+    raise StoreError(f"the packages have no {patterns[0]} any more: correct WANTED in tools/stores.py")
 
 
 def try_out(path):
@@ -161,8 +161,8 @@ class Apt:
         self._options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
     def begin_update(self):
-        return subprocess.Popen(
-            ["apt-get", *self._options, "--quiet", "update"],
+        return subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+            ["apt-get", *self._options, "--quiet", "update"],  # noqa: S607 - wherever apt is
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -172,7 +172,7 @@ class Apt:
     def end_update(self, update):
         said = update.communicate()[0]
         if update.returncode != 0:
-            raise Failed(
+            raise StoreError(
                 f"this machine's Debian mirror has no usable {self.suite}: {last_line(said)}: "
                 "name another one with tools/stores.py --mirror, or update the package debian-archive-keyring"
             )
@@ -200,11 +200,13 @@ def machine_mirror():
     for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
         with contextlib.suppress(OSError), open(path) as file:
             text = re.sub(r"^\s*#.*\n?", "", file.read(), flags=re.MULTILINE)
-            entries = deb822_entries(text) if path.endswith(".sources") else one_line_entries(text) if path.endswith(".list") else []
+            entries = (
+                deb822_entries(text) if path.endswith(".sources") else one_line_entries(text) if path.endswith(".list") else []
+            )
             for uri, suites, components in entries:
                 if "main" in components and is_release(suites) and not uri.startswith("cdrom:"):
                     return uri
-    raise Failed("this machine's apt configuration names no Debian mirror: name one with tools/stores.py --mirror")
+    raise StoreError("this machine's apt configuration names no Debian mirror: name one with tools/stores.py --mirror")
 
 
 def is_release(suites):
@@ -214,7 +216,9 @@ def is_release(suites):
 
 def deb822_entries(text):
     for block in re.split(r"\n\s*\n", text):
-        fields = {name.lower(): value.split() for name, value in re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", block, re.MULTILINE)}
+        fields = {
+            name.lower(): value.split() for name, value in re.findall(r"^([\w-]+):((?:.*)(?:\n[ \t].*)*)", block, re.MULTILINE)
+        }
         if fields.get("enabled") != ["no"] and "deb" in fields.get("types", ()):
             for uri in fields.get("uris", ()):
                 yield uri, fields.get("suites", ()), fields.get("components", ())
@@ -230,7 +234,7 @@ def keyring():
         path = os.path.join("/usr/share/keyrings", name)
         if os.path.exists(path):
             return path
-    raise Failed("Debian's keys are missing: apt-get install debian-archive-keyring")
+    raise StoreError("Debian's keys are missing: apt-get install debian-archive-keyring")
 
 
 def is_whole(name):
@@ -252,7 +256,7 @@ def run(command, otherwise, cwd=None):
         command, check=False, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode != 0:
-        raise Failed(f"{otherwise}: {last_line(done.stdout)}")
+        raise StoreError(f"{otherwise}: {last_line(done.stdout)}")
     return done.stdout
 
 
@@ -266,7 +270,7 @@ def last_line(text):
 if __name__ == "__main__":
     try:
         main()
-    except Failed as failure:
+    except StoreError as failure:
         sys.exit(str(failure))
     except KeyboardInterrupt:
         sys.exit("interrupted; run it again")
