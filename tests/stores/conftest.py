@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Authority, ConsulAgent, RedisServer
+from servers import Authority, ConsulAgent, RedisServer, SentinelGroup
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +62,21 @@ def make_consul() -> Iterator[Callable[..., ConsulAgent]]:
             if start:
                 agent.start()
             return agent
+
+        yield make
+
+
+@pytest.fixture
+def make_sentinels() -> Iterator[Callable[..., SentinelGroup]]:
+    """`make_sentinels("valkey", down_after_ms=500)` gives a group that runs and agrees."""
+    with ExitStack() as made:
+
+        def make(store: str = "redis7", *, start: bool = True, **settings: Any) -> SentinelGroup:
+            group = SentinelGroup(store, **settings)
+            made.callback(group.close)
+            if start:
+                group.start()
+            return group
 
         yield make
 

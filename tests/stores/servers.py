@@ -25,6 +25,8 @@ import redis
 import requests
 import trustme
 from fabric import eventually, free_port
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 STORES = Path(__file__).parents[2] / ".cache" / "stores"
 LOOPBACK = "127.0.0.1"
@@ -144,7 +146,11 @@ class Server(ABC):
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except AssertionError:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,6 +164,7 @@ class RedisServer(Server):
     """Redis or Valkey: `program` is redis7, redis8 or valkey.
 
     `acl_users` are rules by user name ({"nova": "on >secret ~* &* +@all"}), `settings` further lines of redis.conf.
+    With a `clock_file` (redis7 only), `clock_jump` moves its wall clock.
     Without `save` the data is gone after `stop` and `kill`; with it, it is there again. `restart` keeps it in any case.
     """
 
@@ -174,6 +181,7 @@ class RedisServer(Server):
         address: str = LOOPBACK,
         settings: Mapping[str, str] | None = None,
     ) -> None:
+        assert clock_file is None or program == "redis7", f"{program} needs its own malloc, which libfaketime does not bear"
         super().__init__(address)
         self.program, self.password, self.save, self.tls, self.replica_of = program, password, save, tls, replica_of
         self.acl_users, self.settings = dict(acl_users or {}), dict(settings or {})
@@ -245,7 +253,7 @@ class RedisServer(Server):
         self.client.flushall()
 
     def clock_jump(self, seconds: float) -> None:
-        """Move the server's wall clock, from where it is now; it was started with a `clock_file`."""
+        """Move the server's wall clock, from where it is now."""
         before = self._seconds()
         self._clock_offset += seconds
         self._write_clock()
@@ -269,8 +277,11 @@ class RedisServer(Server):
         if self._clock_file is None:
             return {}
         self._write_clock()
+        faketime = STORES / "faketime" / "lib" / "libfaketimeMT.so.1"
+        assert faketime.exists(), f"{faketime} is not here: make stores"
         return {
-            "LD_PRELOAD": str(STORES / "faketime" / "lib" / "libfaketimeMT.so.1"),
+            # jemalloc asks for the time before libfaketime can tell it, and both wait for ever: so libc's malloc instead.
+            "LD_PRELOAD": f"{faketime} libc.so.6",
             "FAKETIME_TIMESTAMP_FILE": str(self._clock_file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -311,6 +322,118 @@ class RedisServer(Server):
 
     def _answers(self) -> bool:
         return bool(self.client.ping())
+
+
+class Sentinel(Server):
+    """One watcher of a `SentinelGroup`."""
+
+    def __init__(self, group: "SentinelGroup", address: str) -> None:
+        super().__init__(address)
+        self.group = group
+
+    @functools.cached_property
+    def client(self) -> "redis.Redis[Any]":
+        return redis.Redis(host=self.host, port=self.port, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 1))
+
+    def _command(self) -> list[str]:
+        path = self.directory / "sentinel.conf"
+        if not path.exists():  # from then on it is the sentinel's own: it writes down what it learnt
+            path.write_text("\n".join(self._settings()) + "\n")
+        return [self.group.program("server"), str(path), "--sentinel"]
+
+    def _settings(self) -> list[str]:
+        group = self.group
+        master = group.servers[0]
+        settings = [
+            f"bind {self.host}",
+            f"port {self.port}",
+            f"dir {self.directory}",
+            "protected-mode no",
+            f"sentinel monitor {group.group} {master.host} {master.port} {group.quorum}",
+            f"sentinel down-after-milliseconds {group.group} {group.down_after_ms}",
+            f"sentinel failover-timeout {group.group} 6000",
+        ]
+        if group.password:
+            settings.append(f"sentinel auth-pass {group.group} {json.dumps(group.password)}")
+        return settings
+
+    def _answers(self) -> bool:
+        return bool(self.client.ping())
+
+
+class SentinelGroup:
+    """A master and a replica of it, watched by sentinels that elect the replica when the master is gone."""
+
+    def __init__(
+        self,
+        store: str = "redis7",
+        *,
+        sentinels: int = 3,
+        down_after_ms: int = 1000,
+        password: str | None = None,
+        group: str = "zmq",
+        address: str = LOOPBACK,
+    ) -> None:
+        self.store, self.group, self.password, self.down_after_ms = store, group, password, down_after_ms
+        self.quorum = sentinels // 2 + 1
+        master = RedisServer(store, password=password, address=address)
+        self.servers = [master, RedisServer(store, password=password, replica_of=master, address=address)]
+        self.sentinels = [Sentinel(self, address) for _ in range(sentinels)]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the sentinels are."""
+        return [(sentinel.host, sentinel.port) for sentinel in self.sentinels]
+
+    def program(self, part: str) -> str:
+        return program(self.store, f"{'valkey' if self.store == 'valkey' else 'redis'}-{part}")
+
+    def start(self) -> None:
+        """Start all; they know each other and the replica has the master's data when this returns."""
+        master, replica = self.servers
+        for server in (master, replica, *self.sentinels):
+            server.start()
+        eventually(lambda: replica.client.info("replication")["master_link_status"] == "up", within=30)
+        eventually(self._agree, within=30)
+
+    def master(self) -> RedisServer:
+        """The master, as most running sentinels see it."""
+        named = [named for sentinel in self.sentinels if sentinel.process and (named := self._named(sentinel))]
+        port = max(named, key=named.count)
+        return next(server for server in self.servers if server.port == port)
+
+    def kill_master(self) -> RedisServer:
+        """kill -9 for the master; it can be started again, as the other's replica."""
+        master = self.master()
+        master.kill()
+        return master
+
+    def close(self) -> None:
+        for server in (*self.sentinels, *self.servers):
+            server.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except AssertionError:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _named(self, sentinel: Sentinel) -> int | None:
+        answer = sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.group)
+        return int(answer[1]) if answer else None
+
+    def _agree(self) -> bool:
+        """Does each sentinel know all others and the replica?"""
+        for sentinel in self.sentinels:
+            seen = sentinel.client.sentinel_master(self.group)
+            if seen["num-other-sentinels"] != len(self.sentinels) - 1 or seen["num-slaves"] != len(self.servers) - 1:
+                return False
+        return True
 
 
 class ConsulAgent(Server):
