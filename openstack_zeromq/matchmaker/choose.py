@@ -43,7 +43,8 @@ def matchmaker(settings: Settings) -> Matchmaker:
 
 def rules(settings: Settings) -> Rules:
     """What to hold."""
-    return Rules(warm_up=max(WARM_UP, settings.target_expire), allow_empty=frozenset(settings.allow_empty))
+    expire = settings.target_expire
+    return Rules(warm_up=max(WARM_UP, expire), outage=expire / 3, allow_empty=frozenset(settings.allow_empty))
 
 
 def store(settings: Settings) -> Store:

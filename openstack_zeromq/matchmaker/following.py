@@ -187,6 +187,8 @@ class StoreMatchmaker(Matchmaker):
 
     def _failed(self, what: str, why: str) -> None:
         self._failures[what] += 1
+        if what == _READS:
+            self._holding.failed()
         self._counts[f"failed_{what}"] += 1
         self._problems[what] = f"{what}: {why}"
 
@@ -210,6 +212,7 @@ class StoreMatchmaker(Matchmaker):
 
     def answers(self) -> None:
         self._heard_at = time.monotonic()
+        self._holding.answers(self._heard_at)
         self._well(_READS)
 
     def reading(self, reading: Reading) -> None:

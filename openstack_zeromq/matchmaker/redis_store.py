@@ -39,9 +39,11 @@ _T = TypeVar("_T")
 
 
 class _Followed:
-    """A topic as it was read, and what has changed since it was told. `generation` None: to be read (again)."""
+    """A topic as it was read, and what has changed since it was told. `subscribed`: no change is missed from now on;
+    `generation` None: to be read (again)."""
 
     def __init__(self) -> None:
+        self.subscribed = False
         self.epoch = ""
         self.generation: int | None = None
         self.members: dict[str, Member] = {}
@@ -264,7 +266,9 @@ class _Follower:
                 continue
             asked = False
             self._heard.answers()
-            if message["type"] == "message":
+            if message["type"] == "subscribe":
+                self._subscribed(_text(message["channel"]))
+            elif message["type"] == "message":
                 self._change(_text(message["channel"]), message["data"])
 
     async def _keep_up(self) -> None:
@@ -272,9 +276,8 @@ class _Follower:
         while True:
             for topic in self._wanted:
                 if topic not in self._topics:
-                    await self._pubsub.subscribe(self._channel(topic))
                     self._topics[topic] = _Followed()
-                    self._unread.set()
+                    await self._pubsub.subscribe(self._channel(topic))
             for topic in [topic for topic in self._topics if topic not in self._wanted]:
                 del self._topics[topic]
                 await self._pubsub.unsubscribe(self._channel(topic))
@@ -286,7 +289,7 @@ class _Follower:
             await self._unread.wait()
             self._unread.clear()
             for topic, followed in list(self._topics.items()):
-                if followed.generation is None:
+                if followed.subscribed and followed.generation is None:
                     await self._read_one(topic, followed)
 
     async def _read_one(self, topic: str, followed: _Followed) -> None:
@@ -294,7 +297,7 @@ class _Follower:
         followed.epoch, followed.generation, followed.members = mark.epoch, mark.generation, members
         for what in garbage:
             self._heard.garbage(what)
-        self._heard.reading(Reading(topic, members, mark, left))
+        self._heard.reading(Reading(topic, dict(members), mark, left))
 
     async def _compare(self) -> None:
         """Look whether a change was missed."""
@@ -309,6 +312,12 @@ class _Follower:
                 followed = self._topics.get(topic)
                 if followed is not None and before == (followed.epoch, followed.generation) != (epoch, generation):
                     self._again(followed)
+
+    def _subscribed(self, channel: str) -> None:
+        followed = self._topics.get(channel.removeprefix(self._channel("")))
+        if followed is not None:
+            followed.subscribed = True
+            self._unread.set()
 
     def _change(self, channel: str, data: bytes) -> None:
         """Somebody came, changed, left or died."""
