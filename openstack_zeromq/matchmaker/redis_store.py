@@ -48,6 +48,8 @@ class _Followed:
         self.generation: int | None = None
         self.members: dict[str, Member] = {}
         self.left: set[str] = set()
+        self.early: list[bytes] = []
+        """Changes that came while it was being read."""
 
 
 class RedisStore(Store):
@@ -269,7 +271,9 @@ class _Follower:
             if message["type"] == "subscribe":
                 self._subscribed(_text(message["channel"]))
             elif message["type"] == "message":
-                self._change(_text(message["channel"]), message["data"])
+                topic = _text(message["channel"]).removeprefix(self._channel(""))
+                if (followed := self._topics.get(topic)) is not None:
+                    self._change(topic, followed, message["data"])
 
     async def _keep_up(self) -> None:
         """Subscribe to what is wanted, and no longer to what is not."""
@@ -295,9 +299,12 @@ class _Follower:
     async def _read_one(self, topic: str, followed: _Followed) -> None:
         mark, members, left, garbage = await self._store.read(topic)
         followed.epoch, followed.generation, followed.members = mark.epoch, mark.generation, members
+        early, followed.early = followed.early, []
         for what in garbage:
             self._heard.garbage(what)
         self._heard.reading(Reading(topic, dict(members), mark, left))
+        for change in early:
+            self._change(topic, followed, change)
 
     async def _compare(self) -> None:
         """Look whether a change was missed."""
@@ -319,16 +326,15 @@ class _Follower:
             followed.subscribed = True
             self._unread.set()
 
-    def _change(self, channel: str, data: bytes) -> None:
+    def _change(self, topic: str, followed: _Followed, data: bytes) -> None:
         """Somebody came, changed, left or died."""
-        topic = channel.removeprefix(self._channel(""))
-        followed = self._topics.get(topic)
-        if followed is None or followed.generation is None:
+        if followed.generation is None:
+            followed.early.append(data)
             return
         try:
             epoch, generation, what, host, member = json.loads(data)
         except (ValueError, TypeError):
-            self._heard.garbage(f"a message in {channel}")
+            self._heard.garbage(f"a message in {self._channel(topic)}")
             return
         if epoch == followed.epoch and isinstance(generation, int) and generation <= followed.generation:
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 from fabric import eventually
 from oslo_config import cfg
-from servers import ConsulAgent, RedisServer
+from servers import ConsulAgent, RedisServer, SentinelGroup
 
 from openstack_zeromq import options
 from openstack_zeromq.matchmaker.choose import matchmaker
@@ -84,6 +84,12 @@ class Node:
 def on_redis(server: RedisServer, **more: Any) -> dict[str, dict[str, Any]]:
     """The options of a store on `server`."""
     return {REDIS_GROUP: {"host": server.host, "port": server.port, "socket_timeout": 1.0, **more}}
+
+
+def on_sentinels(group: SentinelGroup, **more: Any) -> dict[str, dict[str, Any]]:
+    """The options of a store behind `group`."""
+    sentinels = [f"{host}:{port}" for host, port in group.addresses]
+    return {REDIS_GROUP: {"sentinel_hosts": sentinels, "sentinel_group_name": group.group, "socket_timeout": 1.0, **more}}
 
 
 def on_consul(agent: ConsulAgent, **more: Any) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,8 @@
 """redis: nodes find each other through a real Redis or Valkey, and go on when it does what stores do."""
 
+import asyncio
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,14 +10,20 @@ from typing import Any
 
 import pytest
 from fabric import eventually
-from matchmakers import Node, on_redis, settings
-from servers import RedisServer
+from matchmakers import Node, on_redis, on_sentinels, settings
+from servers import Authority, RedisServer, SentinelGroup
 
 from openstack_zeromq.address import compact
+from openstack_zeromq.matchmaker.choose import store
 
 MakeNode = Callable[..., Node]
 MakeRedis = Callable[..., RedisServer]
 TTL = 3.0
+ACL_COMMANDS = (
+    "+eval +evalsha +script|load +time +get +set +del +hget +hset +hdel +hgetall +hmget +hincrby +zadd +zrem +zrange"
+    " +zrangebyscore +zcard +zscore +sadd +srem +smembers +publish +subscribe +unsubscribe +multi +exec +ping +client|info"
+)
+"""What docs/operate.md tells operators to allow."""
 
 
 @pytest.fixture
@@ -109,10 +117,6 @@ def test_two_fabrics_in_one_store_do_not_see_each_other(shared_redis: RedisServe
 
 
 def test_services_are_listed_with_their_liveness(shared_redis: RedisServer, make_node: MakeNode) -> None:
-    import asyncio  # noqa: PLC0415
-
-    from openstack_zeromq.matchmaker.choose import store  # noqa: PLC0415
-
     node = make_node(shared_redis, "c1", {"compute": ["c1"], "volume": ["a@lvm", "b@lvm"]})
     node.finds("volume", "c1")
 
@@ -199,8 +203,6 @@ def test_a_store_that_was_away_for_longer_than_all_hosts_live_loses_none(make_re
     reader.finds("compute", *hosts)
     server.kill()
     eventually(lambda: all(node.problem for node in (*nodes, reader)), within=10)
-    import time  # noqa: PLC0415
-
     over = time.monotonic() + TTL
     eventually(lambda: time.monotonic() > over)
     server.start()
@@ -316,3 +318,62 @@ def test_a_url_says_it_all(make_redis: MakeRedis, make_node: MakeNode) -> None:
     url = f"zmq+redis://:p%40ss%2Fword@{server.host}:{server.port}/3"
     make_node(server, "c1", {"compute": ["c1"]}, store={"port": 1}, transport_url=url).finds("compute", "c1")
     assert server.cli("-n", "3", "dbsize").strip() != "0"
+
+
+def test_a_user_of_an_acl_may_do_what_the_bus_needs(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    rules = "on >secret ~{zmq:*}:* &{zmq:*}:* -@all " + ACL_COMMANDS
+    server = make_redis(acl_users={"zmq": rules})
+    login = {"username": "zmq", "password": "secret"}
+    reader = make_node(server, "reader", {}, store=login)
+    node = make_node(server, "c1", {"compute": ["c1"]}, store=login, rpc_zmq_bind_address="*")
+    reader.finds("compute", "c1")
+    node.serve({})
+    reader.finds("compute")
+    assert reader.problem + node.problem == ""
+
+
+def test_tls_is_spoken_and_an_unknown_authority_is_refused(
+    make_redis: MakeRedis, make_node: MakeNode, authority: Authority, tmp_path: Path
+) -> None:
+    server = make_redis(tls=authority)
+    trusting = make_node(server, "c1", {"compute": ["c1"]}, store={"ssl": True, "ca_file": str(authority.ca_file)})
+    trusting.finds("compute", "c1", within=3)
+    other = Authority(tmp_path)
+    wary = make_node(server, "c2", {"compute": ["c2"]}, store={"ssl": True, "ca_file": str(other.ca_file)})
+    eventually(lambda: "ertificate" in wary.problem or "CERTIFICATE" in wary.problem)
+    plain = make_node(server, "c3", {"compute": ["c3"]})
+    eventually(lambda: plain.problem)
+    trusting.finds("compute", "c1")
+
+
+# Sentinel
+
+
+@pytest.mark.parametrize("program", ["redis7", "redis8", "valkey"])
+def test_registrations_go_on_with_the_new_master_and_no_lookup_fails(
+    make_sentinels: Callable[..., SentinelGroup], tmp_path: Path, program: str
+) -> None:
+    group = make_sentinels(program, down_after_ms=1000, password="secret")
+    options = on_sentinels(group, password="secret")
+    nodes = {
+        host: Node(settings(tmp_path, host, options, rpc_zmq_matchmaker="sentinel", zmq_target_expire=6.0))
+        for host in ("c1", "c2", "reader")
+    }
+    try:
+        nodes["c1"].serve({"compute": ["c1"]})
+        nodes["c2"].serve({"compute": ["c2"]})
+        reader = nodes["reader"]
+        reader.finds("compute", "c1", "c2", within=3)
+        assert nodes["c2"].problem == ""
+        group.kill_master()
+        deadline = time.monotonic() + 60
+        nodes["c2"].serve({"compute": ["c2"], "volume": ["c2"]})
+        while reader.hosts("volume") != ("c2",):
+            assert reader.hosts("compute") == ("c1", "c2")
+            assert time.monotonic() < deadline, reader.problem
+            time.sleep(0.01)
+        eventually(lambda: not any(node.problem for node in nodes.values()), within=10)
+        assert group.master().cli("zcard", "{zmq:openstack}:topic:compute").strip() == "2"
+    finally:
+        for node in nodes.values():
+            node.close()
