@@ -123,8 +123,7 @@ class StoreMatchmaker(Matchmaker):
         if registered != self._registered:
             self._registered = registered
             self._registration = replace(self._registration, topics=registered)
-            self._unsaved = True
-            self._call(self._due_now)
+            self._call(self._tell_now)
 
     def release(self, topic: str) -> bool:
         held = topic in self._holding.held
@@ -164,8 +163,10 @@ class StoreMatchmaker(Matchmaker):
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(function)
 
-    def _due_now(self) -> None:
+    def _tell_now(self) -> None:
+        """The store, and the next receiver should this one be killed."""
         self._beat_due.set()
+        self._save()
 
     def _stop(self) -> None:
         self._stopped.set()
