@@ -57,7 +57,7 @@ def store(settings: Settings) -> Store:
             from openstack_zeromq.matchmaker.consul_store import consul_store  # noqa: PLC0415 - only who uses it needs it
 
             return consul_store(settings)
-        from openstack_zeromq.matchmaker.redis_store import RedisStore  # noqa: PLC0415 - only who uses it needs it
+        from openstack_zeromq.matchmaker.redis.store import RedisStore  # noqa: PLC0415 - only who uses it needs it
 
         return RedisStore(settings)
     except ImportError as exc:
