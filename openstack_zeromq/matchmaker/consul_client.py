@@ -5,6 +5,8 @@ trusted: whether the cluster has a leader, and how old the answer is. Environmen
 nothing here: the options decide.
 """
 
+import asyncio
+import contextlib
 import json
 import random
 import ssl
@@ -104,7 +106,9 @@ class Client:
         await self._ask(self._http.delete, path, [], self._patience)
 
     async def close(self) -> None:
-        await self._http.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._http.close()
 
     async def _ask(
         self, method: Callable[..., Any], path: str, query: list[tuple[str, str]], patience: float, **more: object
