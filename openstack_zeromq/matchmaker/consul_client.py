@@ -8,6 +8,7 @@ nothing here: the options decide.
 import asyncio
 import contextlib
 import json
+import os
 import random
 import ssl
 from collections.abc import Callable, Mapping
@@ -22,8 +23,9 @@ from openstack_zeromq.errors import ConfigError, StoreError
 from openstack_zeromq.options import CONSUL_GROUP, TLS
 from openstack_zeromq.options.values import Consul
 
-CONNECTIONS = 98
-"""Most connections of one store: an agent allows 200 for each client address, and `zmqctl ring sync` may want as many."""
+CONNECTIONS = 80
+"""Most connections of one store. An agent allows 200 for each client address; it counts those of a blocking query that was given
+up, by a receiver that ended, until their wait is over; and `zmqctl ring sync` may want as many."""
 
 OLD = 10.0
 """Seconds without contact to the leader after which a server's answer is not believed."""
@@ -118,8 +120,10 @@ class Client:
             raw: _Raw = await method(_raw, f"/v1/{path}", query, headers=headers, connections_timeout=patience, **more)
         except TimeoutError:
             raise StoreError(f"{self.name}: no answer within {patience:.0f} s") from None
+        except aiohttp.ClientSSLError as exc:
+            raise StoreError(f"{self.name}: TLS: {exc}") from None
         except aiohttp.ClientConnectorError as exc:
-            raise StoreError(f"{self.name}: {exc.os_error.strerror or exc.os_error}") from None
+            raise StoreError(f"{self.name}: {os.strerror(exc.errno) if exc.errno else exc.os_error}") from None
         except (aiohttp.ClientError, OSError) as exc:
             raise StoreError(f"{self.name}: {exc or type(exc).__name__}") from None
         except (ValueError, ConsulException) as exc:

@@ -4,7 +4,8 @@ A **source** is a path that Consul can be asked for: a service of the catalog, o
 as soon as all sources of a topic have answered. Before a loss is told, the canary is looked at once more: a store that was
 replaced is to be noticed by that, not by what it lacks.
 
-An agent allows 200 connections: the first `FOLLOWED` sources have one of their own, the others are asked in turn.
+An agent allows 200 connections: the first `FOLLOWED` sources have one of their own, the others are asked in turn, twenty in a
+second.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from openstack_zeromq.matchmaker.consul_instances import Told, joined
 from openstack_zeromq.matchmaker.holding import Mark, Reading
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted, ended
 
-FOLLOWED = 80
+FOLLOWED = 60
 """Sources with a blocking query of their own; well below `consul_client.CONNECTIONS`, registrations need some, too."""
 
 _TURN = 0.05
