@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Member
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_instances import Told, joined
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.instances import Told, joined
 from openstack_zeromq.matchmaker.holding import Mark, Reading
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted, ended
 
 FOLLOWED = 60
-"""Sources with a blocking query of their own; well below `consul_client.CONNECTIONS`, registrations need some, too."""
+"""Sources with a blocking query of their own; well below `client.CONNECTIONS`, registrations need some, too."""
 
 _TURN = 0.05
 """Seconds between two questions for sources that have no query of their own."""

@@ -4,7 +4,7 @@
     <prefix>zeromq/<fabric>/hosts/<host>             ["compute"]: topics of which the host may have a key
     <prefix>zeromq/<fabric>/canary                   any text: another one, and the store is another one
 
-Topic and host are escaped (`consul_names`). Consul ends a session that nobody renewed after twice its TTL, of 10 s at least, and
+Topic and host are escaped (`names`). Consul ends a session that nobody renewed after twice its TTL, of 10 s at least, and
 removes its keys: a node that died is gone after `zmq_target_expire`, but not before 20 s. A topic that the node serves no longer
 keeps its key for a minute, saying so: a key that just vanished would look like an accident to whoever reads the topic.
 
@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 from openstack_zeromq import address
 from openstack_zeromq.errors import MalformedError, StoreError
 from openstack_zeromq.matchmaker.base import Member, Registration, Service
-from openstack_zeromq.matchmaker.consul_address import own_address
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_following import Canary, FollowingStore, Source
-from openstack_zeromq.matchmaker.consul_instances import Told
-from openstack_zeromq.matchmaker.consul_names import escape, unescape
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.following import Canary, FollowingStore, Source
+from openstack_zeromq.matchmaker.consul.instances import Told
+from openstack_zeromq.matchmaker.consul.names import escape, unescape
+from openstack_zeromq.matchmaker.consul.own_address import own_address
 from openstack_zeromq.matchmaker.holding import Mark
 from openstack_zeromq.matchmaker.store import Heard
 from openstack_zeromq.options import Settings
