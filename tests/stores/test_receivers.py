@@ -4,11 +4,14 @@ nobody notices when the store is away."""
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import oslo_messaging
@@ -151,6 +154,18 @@ def test_a_node_that_is_gone_is_gone_when_its_time_is_over(on_store: OnStore) ->
     eventually(lambda: fabric.hosts("n1", "compute") == ["n2", "n3"], within=5)
     fabric.kill("n3")
     eventually(lambda: fabric.hosts("n1", "compute") == ["n2"], within=4.5)
+
+
+@pytest.mark.parametrize("kind", ["redis", "consul-catalog"])
+def test_a_service_that_is_killed_is_gone_at_once_for_its_receiver_sees_it_end(on_store: OnStore, kind: str) -> None:
+    fabric, _ = on_store(kind, zmq_target_expire=60)
+    program = Path(__file__).parents[1] / "functional" / "programs" / "serve.py"
+    command = [sys.executable, "-W", "ignore", program, "native", fabric.config_file("n2"), "compute", "odd@lvm", "killed"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as service:
+        eventually(lambda: fabric.hosts("n1", "compute") == ["n2"], within=15)
+        service.kill()
+    eventually(lambda: fabric.hosts("n1", "compute") == [], within=3)
+    assert fabric.status("n1")["matchmaker"]["held"] == {}
 
 
 def test_receivers_that_start_without_their_store_go_on_with_what_they_knew(on_store: OnStore) -> None:
