@@ -23,6 +23,7 @@ from openstack_zeromq import options
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.base import Service
 from openstack_zeromq.matchmaker.choose import matchmaker, store
+from openstack_zeromq.matchmaker.consul import catalog, keys
 from openstack_zeromq.matchmaker.following import StoreMatchmaker
 from openstack_zeromq.matchmaker.holding import Why
 
@@ -148,6 +149,29 @@ def test_the_last_host_that_says_goodbye_is_gone_and_nothing_is_held(make: MakeF
     eventually(lambda: reader.sees("compute"), within=SOON)
     assert reader.held == {}
     assert reader.sees("cert", "c1")
+
+
+@MODES
+def test_who_left_is_removed_after_a_while_and_nothing_is_held_then(
+    make: MakeFabric, shared_consul: ConsulAgent, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(catalog, "LEFT_SHOWN", 0.5)
+    monkeypatch.setattr(keys, "LEFT_SHOWN", 0.5)
+    fabric = make(mode=mode)
+    reader, leaving = fabric.node("r1"), fabric.node("c1")
+    leaving.serve(compute={"c1"})
+    eventually(lambda: reader.sees("compute", "c1"), within=SOON)
+    leaving.serve()
+    eventually(lambda: reader.sees("compute"), within=SOON)
+    client, prefix = shared_consul.client(), fabric.settings["prefix"]
+
+    def removed() -> bool:
+        found = client.kv.get(f"{prefix}zeromq/{fabric.settings['zmq_fabric']}/topics/", recurse=True)[1]
+        return not found and not client.catalog.service(f"{prefix}compute")[1]
+
+    eventually(removed, within=SOON)
+    assert reader.sees("compute")
+    assert reader.held == {}
 
 
 @MODES
@@ -460,6 +484,27 @@ def test_a_wiped_consul_changes_nothing_and_everything_is_in_it_again(
         back.serve(compute={f"c{number}"}, cert={f"c{number}"})
     eventually(lambda: len(_services(fabric)) == 8, within=15)
     eventually(lambda: reader.sees("compute", *everybody) and reader.held == {}, within=SOON)
+
+
+@MODES
+def test_a_consul_that_is_restored_from_an_old_dump_changes_nothing(
+    make: MakeFabric, make_consul: Callable[..., ConsulAgent], mode: str
+) -> None:
+    agent = make_consul()
+    fabric = make(agent, mode=mode)
+    nodes = [fabric.node(f"c{number}") for number in range(4)]
+    nodes[0].serve(compute={"c0"})
+    eventually(lambda: nodes[0].sees("compute", "c0"), within=SOON)
+    dump = requests.get(f"{agent.url}/v1/snapshot", timeout=10).content
+    for number, node in enumerate(nodes):
+        node.serve(compute={f"c{number}"})
+    everybody = ("c0", "c1", "c2", "c3")
+    eventually(lambda: nodes[0].sees("compute", *everybody), within=SOON)
+    for node in nodes[1:]:
+        node.matchmaker.close()
+    requests.put(f"{agent.url}/v1/snapshot", data=dump, timeout=10).raise_for_status()
+    eventually(lambda: nodes[0].counter("warm_ups") > 0, within=15)
+    assert nodes[0].sees("compute", *everybody)
 
 
 # rights, and TLS

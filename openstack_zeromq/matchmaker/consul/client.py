@@ -36,7 +36,7 @@ _ABSENT = ("does not have associated TTL", "Unknown check", "Unknown service")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What Consul answered: JSON, None for "no such thing" where that is an answer; `index` as Consul counts (0: it did not)."""
+    """What Consul answered: JSON, None for "no such thing" where that is an answer; `index` as Consul counts, at least 1."""
 
     content: Any
     index: int
@@ -58,7 +58,7 @@ class _Transport(aio.HTTPClient):  # type: ignore[misc]  # py-consul has no type
 
 
 class Client:
-    """To be made and used within one asyncio loop."""
+    """To be made and used within one asyncio loop. `early`: a blocking query waits for longer than these seconds."""
 
     def __init__(self, given: Consul) -> None:
         """:raises ConfigError: a file of the TLS options is not what it should be."""
@@ -68,6 +68,7 @@ class Client:
         self._http = _Transport(host, given.port, "http" if context is None else "https", context)
         self._headers = {"X-Consul-Token": given.token} if given.token else {}
         self._datacenter = [("dc", given.datacenter)] if given.datacenter else []
+        self.early = given.wait / 2
         self._wait, self._patience = given.wait, given.socket_timeout
 
     async def read(self, path: str, *, index: int = 0, below: bool = False, leader: bool = False) -> Answer:
@@ -91,7 +92,7 @@ class Client:
         if age > OLD:
             raise StoreError(f"{self.name}: the answer is {age:.0f} s old: that server has lost its leader")
         content = None if raw.status == 404 else self._parsed(raw, path)
-        return Answer(content, _number(raw.headers.get("X-Consul-Index", "0")))
+        return Answer(content, max(1, _number(raw.headers.get("X-Consul-Index", "0"))))
 
     async def ask_agent(self, path: str) -> Any:
         """What the agent itself knows."""
@@ -100,12 +101,17 @@ class Client:
     async def order(self, path: str, content: object = None, *, text: str = "", **params: str) -> Any:
         """Have something done, with `content` as JSON or `text` as it is. None: there is no such thing to do it with."""
         data = text if content is None else json.dumps(content)
-        raw = await self._ask(self._http.put, path, list(params.items()), self._patience, data=data)
+        query = [*params.items(), *self._place(path)]
+        raw = await self._ask(self._http.put, path, query, self._patience, data=data)
         return None if raw.status == 404 else self._parsed(raw, path) if raw.body else True
 
     async def delete(self, path: str) -> None:
         """Remove something; well, too, if it is not there."""
-        await self._ask(self._http.delete, path, [], self._patience)
+        await self._ask(self._http.delete, path, self._place(path), self._patience)
+
+    def _place(self, path: str) -> list[tuple[str, str]]:
+        """Where the datacenter counts, it; the agent is where it is."""
+        return [] if path.startswith("agent/") else self._datacenter
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):

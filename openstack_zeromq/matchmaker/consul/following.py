@@ -130,7 +130,7 @@ class FollowingStore(Store):
             answer = await self._client.read(source.path, index=index, below=source.below)
             self._take_canary(answer, heard)
             await _pause(began, new=answer.index != index)
-            index = max(1, answer.index) if answer.index >= index else 0
+            index = answer.index if answer.index >= index else 0
 
     def _take_canary(self, answer: Answer, heard: Heard) -> Canary:
         """A new epoch is told before the canary: it says how to take what the store lacks."""
@@ -169,18 +169,23 @@ class FollowingStore(Store):
                 work.add(source, self._follow_source(source, heard))
 
     async def _follow_source(self, source: Source, heard: Heard) -> None:
-        index = 0
+        """A query that comes back early with nothing new was woken by a restore: what is there now has to be asked for without
+        waiting, for the index may have gone back and will grow again."""
+        asked = index = 0
         while True:
             began = time.monotonic()
-            answer = await self._client.read(source.path, index=index, below=source.below)
+            answer = await self._client.read(source.path, index=asked, below=source.below)
             heard.answers()
             answered = time.monotonic()
             new = answer.index != index
             if new:
                 await self._take(source, answer, heard)
                 index = self._indices[source]
-            # a long list that changes all the time must not have a whole processor
-            await _pause(began, new, 4 * (time.monotonic() - answered))
+            woken = asked > 0 and not new and answered - began < self._client.early
+            if not woken:
+                # a long list that changes all the time must not have a whole processor
+                await _pause(began, new, 4 * (time.monotonic() - answered))
+            asked = 0 if woken else index
 
     async def _take_turns(self, work: "_Work", heard: Heard) -> None:
         """Ask for what has no query of its own: what was never asked for at once, all others in turn."""
@@ -205,7 +210,7 @@ class FollowingStore(Store):
         topics = self._topics.get(source, [])
         if any(self._hosts.get(topic, frozenset()) - self._members(topic, source, told).keys() - told.left for topic in topics):
             await self._look(heard)
-        self._told[source], self._indices[source] = told, max(1, answer.index)
+        self._told[source], self._indices[source] = told, answer.index
         for topic in topics:
             self._tell(topic, heard)
 
