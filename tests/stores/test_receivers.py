@@ -81,7 +81,7 @@ def on_store(make_bed: Callable[[str], Bed], make_fabric: Callable[..., Fabric])
 
     def make(kind: str, nodes: int = 2, **options: Any) -> tuple[Fabric, Bed]:
         bed = make_bed(kind)
-        chosen = {"rpc_zmq_matchmaker": bed.matchmaker, "zmq_target_expire": 10, "zmq_target_update": 2, **options}
+        chosen = {"rpc_zmq_matchmaker": bed.matchmaker, "zmq_target_expire": 20, "zmq_target_update": 2, **options}
         return make_fabric(nodes=nodes, ring={}, options=chosen, sections=bed.sections), bed
 
     return make
