@@ -57,7 +57,7 @@ demo-down: rollout-venv ## Stop the demo and remove its files
 	@$(BIN)/ansible-playbook playbooks/destroy.yml $(ARGS)
 
 .PHONY: test
-test: packages lint molecule oslo-suite ## Everything: lint, molecule, oslo.messaging's suite, and all tests
+test: packages stores lint molecule oslo-suite ## Everything: lint, molecule, oslo.messaging's suite, and all tests
 	$(BIN)/pytest tests
 
 .PHONY: lint
@@ -74,8 +74,12 @@ unit: dev-venv ## Tests without sockets, and those of modules, filters and roles
 	$(BIN)/pytest tests/unit tests/rollout
 
 .PHONY: functional
-functional: dev-venv ## Tests with real receivers and real oslo.messaging
-	$(BIN)/pytest tests/functional
+functional: dev-venv stores ## Tests with real receivers, real stores and real oslo.messaging
+	$(BIN)/pytest tests/functional tests/stores
+
+.PHONY: stores
+stores: ## Fetch the Redis, Valkey and Consul that tests start, into .cache/stores
+	@$(PYTHON) tools/stores.py
 
 .PHONY: oslo-suite
 oslo-suite: dev-venv ## The functional suite that ships with oslo.messaging, eventlet-patched and native
@@ -90,7 +94,7 @@ molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, veri
 	$(BIN)/molecule test --scenario-name default
 
 .PHONY: test-pythons
-test-pythons: ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
+test-pythons: stores ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
 	@failed=; for version in $(PYTHONS); do \
 	    for python in python$$version $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python; do \
 	        $$python -c '' 2>/dev/null && break; \
