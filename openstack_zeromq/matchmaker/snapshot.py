@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from oslo_log import log as logging
 
@@ -28,7 +27,7 @@ class Memory:
     epoch, 0 when there was nothing."""
 
     topics: Mapping[str, Known] = field(default_factory=dict)
-    registered: Mapping[str, frozenset[str]] = MappingProxyType({})
+    registered: Mapping[str, frozenset[str]] = field(default_factory=dict)
     saved: float = 0.0
 
 
