@@ -5,14 +5,14 @@ import sys
 from typing import Any
 
 import click
-from oslo_config import cfg
 from rich.console import Console
 from rich.table import Table
 
-from openstack_zeromq import options
+from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.probe import probe
-from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.cli.ring import ring
+from openstack_zeromq.cli.settings import config_file, read
 from openstack_zeromq.receiver import admin
 
 
@@ -23,11 +23,11 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--config-file", required=True, type=click.Path(exists=True, dir_okay=False), help="The node's zeromq.conf.")
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="Print the receiver's answer as it is.")
 def status(config_file: str, as_json: bool) -> None:
     """What the receiver of this node is doing."""
-    settings = _settings(config_file)
+    settings = read(config_file)
     try:
         answer = admin.ask(settings.ipc_dir)
     except (OSError, ValueError) as exc:
@@ -38,18 +38,11 @@ def status(config_file: str, as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(hosts)
 main.add_command(matrix)
 main.add_command(probe)
-
-
-def _settings(config_file: str) -> options.Settings:
-    conf = cfg.ConfigOpts()
-    options.register(conf)
-    try:
-        conf(["--config-file", config_file], project="openstack-zeromq", prog="zmqctl")
-        return options.settings(conf)
-    except (ZeroMQError, cfg.Error) as exc:
-        sys.exit(f"zmqctl: {' '.join(str(exc).split())}")
+main.add_command(ring)
+main.add_command(services)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -152,10 +152,7 @@ class Holding:
         due = [
             name
             for name, topic in self._topics.items()
-            if topic.offered is not None
-            and topic.held is not None
-            and topic.held.until is not None
-            and topic.held.until <= now
+            if topic.offered is not None and topic.held is not None and topic.held.until is not None and topic.held.until <= now
         ]
         changes = [self._judge(name, self._topics[name], (), now) for name in due]
         return any(changes)
