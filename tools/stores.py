@@ -65,12 +65,17 @@ def fetch(names, mirror):
             raise StoreError(f"{program} is missing: the stores come as Debian packages, use Debian 12 or 13 (package {package})")
     uri = mirror or machine_mirror()
     suites = {suite: Apt(suite, uri) for suite in sorted({WANTED[name].suite for name in names})}
-    updates = [(apt, apt.begin_update()) for apt in suites.values()]
-    for apt, update in updates:
-        apt.end_update(update)
+    updates = {suite: apt.begin_update() for suite, apt in suites.items()}
+    failures = {suite: said for suite, update in updates.items() if (said := failure_of(update))}
     for name in names:
-        make(name, suites[WANTED[name].suite])
+        if WANTED[name].suite not in failures:
+            make(name, suites[WANTED[name].suite])
     shutil.rmtree(os.path.join(STORES, "apt"))
+    if failures:
+        raise StoreError(
+            f"the Debian mirror has no usable {' and no usable '.join(failures)}: {'; '.join(failures.values())}: "
+            "try tools/stores.py --mirror with another one, or a newer package debian-archive-keyring"
+        )
 
 
 def make(name, apt):
@@ -110,9 +115,8 @@ def write_start(place, program):
     target = find(place, os.path.join("bin", program))
     path = os.path.join(place, "bin", program)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w") as file:
+    with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o755)) as file:
         file.write(START.format(loader=loader[len("tree/") :], libraries=libraries, program=target[len("tree/") :]))
-    os.chmod(path, 0o755)  # noqa: S103 - a program
 
 
 def find(place, *patterns):
@@ -169,14 +173,6 @@ class Apt:
             text=True,
         )
 
-    def end_update(self, update):
-        said = update.communicate()[0]
-        if update.returncode != 0:
-            raise StoreError(
-                f"this machine's Debian mirror has no usable {self.suite}: {last_line(said)}: "
-                "name another one with tools/stores.py --mirror, or update the package debian-archive-keyring"
-            )
-
     def with_libraries(self, packages):
         """The packages and all libraries below them; what only their installation scripts need is left out."""
         known, new = [], list(packages)
@@ -195,9 +191,19 @@ class Apt:
         )
 
 
-def machine_mirror():
+def failure_of(update):
+    """Why the lists of packages did not arrive; None when they did."""
+    said = update.communicate()[0]
+    return complaint(said) if update.returncode else None
+
+
+def apt_sources():
+    return ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]
+
+
+def machine_mirror(paths=None):
     """The address of the Debian archive in this machine's apt configuration, deb822 or one-line."""
-    for path in ["/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]:
+    for path in apt_sources() if paths is None else paths:
         with contextlib.suppress(OSError), open(path) as file:
             text = re.sub(r"^\s*#.*\n?", "", file.read(), flags=re.MULTILINE)
             entries = (
@@ -256,12 +262,12 @@ def run(command, otherwise, cwd=None):
         command, check=False, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if done.returncode != 0:
-        raise StoreError(f"{otherwise}: {last_line(done.stdout)}")
+        raise StoreError(f"{otherwise}: {complaint(done.stdout)}")
     return done.stdout
 
 
-def last_line(text):
-    """What apt complained of last."""
+def complaint(text):
+    """The first complaint of apt or dpkg, or the first line at all."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("E:", "W:", "dpkg"))]
     return (errors or lines or ["it said nothing"])[0]
@@ -272,5 +278,7 @@ if __name__ == "__main__":
         main()
     except StoreError as failure:
         sys.exit(str(failure))
+    except OSError as failure:
+        sys.exit(f"cannot write below {STORES}: {failure}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run it again")

@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> None:
     conf.register_cli_opt(cfg.BoolOpt("check", default=False, help="Check the configuration and the ring it names, and exit."))
     logging.register_options(conf)
     options.register(conf)
+    options.register_store_url(conf)
     conf(arguments, project="openstack-zeromq", prog=PROGRAM, default_config_files=_default_files())
     settings = options.settings(conf)
     slips = options.unknown_names(conf.config_file)

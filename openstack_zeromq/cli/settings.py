@@ -19,6 +19,7 @@ def read(file: str, *, logs: bool = False) -> options.Settings:
     """The settings in `file`; with `logs` this process logs as it says."""
     conf = cfg.ConfigOpts()
     options.register(conf)
+    options.register_store_url(conf)
     try:
         log.register_options(conf)
         conf(["--config-file", file], project="openstack-zeromq", prog="zmqctl", default_config_dirs=[])

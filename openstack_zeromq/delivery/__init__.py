@@ -13,6 +13,7 @@ In the order a message meets them:
 
 `node` joins outgoing, link and incoming to a whole receiver. What they lean on:
 
+    whereabouts  which hosts may take a message
     seen       the memory behind "effectively once": what was taken, and can come again
     past       what is known from before a receiver's start
     channel    the queues of consumers, and their credit

@@ -19,9 +19,10 @@ from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAction, Reply, Respond
 from openstack_zeromq.delivery.link import SILENCE, Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Routes, Send, Surroundings, Tell
+from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Send, Surroundings, Tell
 from openstack_zeromq.delivery.past import Former, Lane, Origin
 from openstack_zeromq.delivery.pools import Pool, Pools
+from openstack_zeromq.delivery.whereabouts import Routes
 from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 
 WATCHED_SILENCE = 60.0

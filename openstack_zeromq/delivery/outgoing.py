@@ -8,9 +8,9 @@ the next host at once. The sender is told the host, and names it when it has to 
 from collections import Counter as Counts
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.link import LinkState
@@ -20,6 +20,7 @@ from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.delivery.stranded import Stranded
 from openstack_zeromq.delivery.timers import Timers
 from openstack_zeromq.delivery.unknown import Unknown
+from openstack_zeromq.delivery.whereabouts import Candidates, Routes, Whereabouts
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
 
 ASK_AGAIN_AFTER = 5.0
@@ -27,19 +28,8 @@ ASK_AGAIN_AFTER = 5.0
 
 BACK_OFF_FIRST = 0.05
 BACK_OFF_MOST = 2.0
-LEARNED_MOST = 10_000
 ROUNDS = 16
 _ASK_AGAIN_SLOWER = 6
-
-
-class Routes(Protocol):
-    """What outgoing asks the matchmaker's view; answers come from memory."""
-
-    def hosts(self, topic: str) -> tuple[str, ...] | None:
-        """Hosts that serve a topic, sorted; None: not known yet, `routes_changed` comes when it is."""
-
-    def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
-        """Hosts where (topic, server) can be, most likely first; None: not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +150,9 @@ class Outgoing:
     def __init__(self, facts: NodeFacts, surroundings: Surroundings, counts: Counts[str]) -> None:
         self._name = facts.name
         self._jitter = facts.jitter
-        self._routes = surroundings.routes
         self._reach = surroundings.reach
-        self._serves = surroundings.serves
         self._pools = surroundings.pools
+        self._whereabouts = Whereabouts(facts.name, surroundings.routes, surroundings.serves, surroundings.pools)
         self._counts = counts
         self._pending: dict[MessageId, _Pending] = {}
         self._arrivals = 0
@@ -174,7 +163,6 @@ class Outgoing:
         self._timers = Timers()
         self._remember = facts.remember
         self._finished = Seen(facts.remember)
-        self._learned: dict[tuple[str, str], str] = {}
 
     @property
     def pending(self) -> int:
@@ -257,7 +245,7 @@ class Outgoing:
     def routes_changed(self, now: float) -> list[OutgoingAction]:
         """The matchmaker knows more: look again for what has no host."""
         self._stranded.hurry()
-        known = self._unknown.free(lambda topic: self._routes.hosts(topic) is not None)
+        known = self._unknown.free(self._whereabouts.known)
         return self._route_all(known, now) + self._ask(now)
 
     def served(self, channel: Channel, now: float) -> list[OutgoingAction]:
@@ -285,7 +273,7 @@ class Outgoing:
     def _answered_for_all(self, pending: _Pending, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """The one host that was to take it did, or refuses it."""
         if entry.answer is Answer.TAKEN:
-            self._learn(pending.message, host)
+            self._whereabouts.learn(pending.message, host)
             followers = self._free(pending, now)
             return [*self._finish(pending, entry.answer, "", now), *followers]
         if entry.answer is Answer.NOROUTE and pending.message.header.kind is not Kind.REPLY:
@@ -311,10 +299,10 @@ class Outgoing:
         header = pending.message.header
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
-        candidates = self._candidates(pending.message)
+        candidates = self._whereabouts.of_one(pending.message)
         if candidates is None and not pending.former_host:
             return self._wait_until_known(pending)
-        hosts, first = candidates or ((), 0)
+        hosts, first = candidates or Candidates(())
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
@@ -371,11 +359,10 @@ class Outgoing:
     def _copy_to_pools(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """Copies are made once it is known of every host of the topic which pools listen there."""
         exchange, topic, _ = pending.key
-        hosts = self._routes.hosts(topic)
-        unknown = [host for host in {self._name, *(hosts or ())} if not self._pools.known(host)]
-        if unknown or hosts is None:
+        unknown = self._whereabouts.without_pools(topic)
+        if unknown is None or unknown:
             self._uncopied[pending.message.id] = pending
-            return [Open(host) for host in unknown if self._reach(host) is None]
+            return [Open(host) for host in unknown or () if self._reach(host) is None]
         self._uncopied.pop(pending.message.id, None)
         pending.copied = True
         copies = [self._copy(pending, pool, now) for pool in self._pools.of(exchange, topic)]
@@ -399,12 +386,9 @@ class Outgoing:
 
     def _route_fanout(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
-        exchange, topic, _ = pending.key
-        hosts = self._routes.hosts(topic)
+        hosts = self._whereabouts.of_all(*pending.key[:2])
         if hosts is None:
             return self._wait_until_known(pending)
-        if self._name not in hosts and self._serves(Channel(Role.FANOUT, exchange, topic)):
-            hosts = (*hosts, self._name)
         if not hosts:
             return self._finish(pending, Answer.TAKEN, "", now)
         hops = [(host, pending.choose(host, now, stays=False)) for host in hosts]
@@ -435,38 +419,6 @@ class Outgoing:
         if resent or pending.parent or message.header.kind in (Kind.FANOUT, Kind.REPLY):
             return [send]
         return [_accepted(pending.client, message, host, pending.detour), send]
-
-    def _candidates(self, message: Message) -> tuple[tuple[str, ...], int] | None:
-        """The hosts that may take it, and with which of them to begin; None: not known yet."""
-        header = message.header
-        exchange, topic, server = header.exchange, header.topic, header.server
-        if header.kind is Kind.REPLY:
-            return (server,), 0
-        if not server:
-            hosts = self._routes.hosts(topic)
-            if hosts:
-                return hosts, (header.turn + header.id.origin) % len(hosts)
-            if self._serves(Channel(Role.TOPIC, exchange, topic)):
-                return (self._name,), 0
-            return None if hosts is None else ((), 0)
-        if header.kind is Kind.NOTIFY:
-            hosts = self._pools.of(exchange, topic).get(server, ())
-            return hosts, (header.turn + header.id.origin) % len(hosts) if hosts else 0
-        if self._serves(Channel(Role.SERVER, exchange, topic, server)):
-            return (self._name,), 0
-        hosts = self._routes.directed(topic, server)
-        learned = self._learned.get((topic, server))
-        if learned is None:
-            return None if hosts is None else (hosts, 0)
-        return (learned, *(host for host in hosts or () if host != learned)), 0
-
-    def _learn(self, message: Message, host: str) -> None:
-        """Remember where a server was that is not a node: the next message goes there first."""
-        header = message.header
-        if header.server and header.server != host and header.kind in (Kind.CALL, Kind.CAST):
-            if len(self._learned) >= LEARNED_MOST:
-                self._learned.clear()
-            self._learned[header.topic, header.server] = host
 
     def _finish(self, pending: _Pending, answer: Answer, reason: str, now: float) -> list[OutgoingAction]:
         message = pending.message

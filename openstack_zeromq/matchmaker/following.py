@@ -66,6 +66,7 @@ class StoreMatchmaker(Matchmaker):
         self._save_at = 0.0
         self._forget_at = time.monotonic() + _UNUSED_AFTER
         self._thread: threading.Thread | None = None
+        self._refused: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: Callable[[], None] = lambda: None
         self._heard_at: float | None = None
@@ -108,11 +109,15 @@ class StoreMatchmaker(Matchmaker):
     # what the node does
 
     def start(self, changed: Callable[[], None]) -> None:
+        """:raises ConfigError: the store cannot be made out of what the options say."""
         self._changed = changed
         started = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._main(started),), daemon=True, name="matchmaker")
         self._thread.start()
         started.wait()
+        if self._refused is not None:
+            self._thread.join()
+            raise self._refused
 
     @property
     def former(self) -> Mapping[str, frozenset[str]]:
@@ -142,9 +147,14 @@ class StoreMatchmaker(Matchmaker):
         self._wanted = Wanted()
         self._beat_due = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._store = self._make()
-        self._loop = asyncio.get_running_loop()
-        started.set()
+        try:
+            self._store = self._make()
+        except BaseException as exc:  # whoever starts the thread is to know
+            self._refused = exc
+            return
+        finally:
+            self._loop = asyncio.get_running_loop()
+            started.set()
         self._take_asked()
         work = [
             asyncio.create_task(self._for_ever(_READS, lambda: self._store.follow(self._wanted, self))),

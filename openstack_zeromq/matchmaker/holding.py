@@ -4,8 +4,8 @@ Hosts that a store adds are believed at once. That hosts are gone is **held**, a
 in doubt or the loss looks like an accident:
 
 * the store does not answer: nothing changes;
-* its generation (Consul: its index) went backwards or its epoch changed (restored, replaced, wiped): for `Rules.warm_up` seconds, in which nodes register
-  again;
+* its generation (Consul: its index) went backwards or its epoch changed (restored, replaced, wiped): for `Rules.warm_up` seconds,
+  in which nodes register again;
 * its canary, a thing that is always there, is not: until it is there again;
 * a topic lost its last host: until an operator releases it, or a host comes;
 * a topic lost more than half of its hosts, and more than two: for `Rules.shrink_hold` seconds.

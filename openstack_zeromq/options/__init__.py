@@ -10,6 +10,7 @@ from oslo_config import cfg
 
 from openstack_zeromq.options.declared import CONSUL_GROUP, GROUP, REDIS_GROUP, RING_GROUP, list_opts
 from openstack_zeromq.options.reading import settings, unknown_names
+from openstack_zeromq.options.store_url import register as register_store_url
 from openstack_zeromq.options.values import TLS, Consul, Redis, Settings
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Settings",
     "list_opts",
     "register",
+    "register_store_url",
     "settings",
     "unknown_names",
 ]

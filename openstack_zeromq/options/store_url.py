@@ -8,17 +8,31 @@ What the URL does not say comes from the options of the store's group. `zmq://` 
 """
 
 from dataclasses import replace
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from oslo_config import cfg
-from oslo_messaging import TransportURL
-from oslo_messaging.exceptions import InvalidTransportURL
-from oslo_messaging.transport import TransportHost
 
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.options.values import Consul, Redis, Settings
 
 SENTINEL_PORT = 26379
 _STORES = ("redis", "sentinel", "consul")
+_OPTION = cfg.StrOpt("transport_url", secret=True)
+
+
+class _Host(NamedTuple):
+    """One `user:password@host:port`; what is not there is empty, a port 0."""
+
+    user: str
+    password: str
+    name: str
+    port: int
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the URL known to `conf`; for our own programs, since in a service oslo.messaging does."""
+    conf.register_opt(_OPTION)
 
 
 def applied(conf: cfg.ConfigOpts, read: Settings) -> Settings:
@@ -26,27 +40,25 @@ def applied(conf: cfg.ConfigOpts, read: Settings) -> Settings:
 
     :raises ConfigError: it names no store that there is, or cannot be parsed.
     """
-    try:
-        url = TransportURL.parse(conf)
-    except InvalidTransportURL as exc:
-        raise ConfigError(f"[DEFAULT] transport_url: {exc}") from None
-    driver, _, store = url.transport.partition("+")
+    url = str(conf.transport_url or "") if "transport_url" in conf else ""
+    scheme, _, rest = url.partition("://")
+    driver, _, store = scheme.partition("+")
     if driver != "zmq" or not store:
         return read
     if store not in _STORES:
         raise ConfigError(
-            f"[DEFAULT] transport_url = {url.transport}://…: no such matchmaker; use zmq+redis, zmq+sentinel or zmq+consul"
+            f"[DEFAULT] transport_url = {scheme}://…: no such matchmaker; use zmq+redis, zmq+sentinel or zmq+consul"
         )
-    if not url.hosts:
-        raise ConfigError(f"[DEFAULT] transport_url = {url.transport}://: names no host; write {url.transport}://host:port")
-    place = url.virtual_host or ""
+    netloc, _, place = rest.partition("/")
+    hosts = [_host(scheme, part) for part in netloc.split(",")]
+    place = unquote(place.partition("?")[0])
     match store:
         case "consul":
-            return replace(read, matchmaker=store, consul=_consul(url.hosts[0], read.consul))
+            return replace(read, matchmaker=store, consul=_consul(hosts[0], read.consul))
         case "redis":
-            return replace(read, matchmaker=store, redis=_redis(url.hosts[0], place, read.redis))
+            return replace(read, matchmaker=store, redis=_redis(hosts[0], place, read.redis))
         case _:
-            return replace(read, matchmaker=store, redis=_sentinels(url.hosts, place, read.redis))
+            return replace(read, matchmaker=store, redis=_sentinels(hosts, place, read.redis))
 
 
 def sentinel(named: str) -> tuple[str, int]:
@@ -63,30 +75,39 @@ def sentinel(named: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _consul(host: TransportHost, given: Consul) -> Consul:
-    return replace(
-        given, host=host.hostname or given.host, port=host.port or given.port, token=host.username or host.password or given.token
-    )
+def _host(scheme: str, text: str) -> _Host:
+    try:
+        parts = urlsplit(f"//{text}")
+        host = _Host(unquote(parts.username or ""), unquote(parts.password or ""), parts.hostname or "", parts.port or 0)
+    except ValueError as exc:
+        raise ConfigError(f"[DEFAULT] transport_url = {scheme}://…: {exc}; write {scheme}://host:port") from None
+    if not host.name:
+        raise ConfigError(f"[DEFAULT] transport_url = {scheme}://…: names no host; write {scheme}://host:port")
+    return host
 
 
-def _redis(host: TransportHost, place: str, given: Redis) -> Redis:
+def _consul(host: _Host, given: Consul) -> Consul:
+    return replace(given, host=host.name, port=host.port or given.port, token=host.user or host.password or given.token)
+
+
+def _redis(host: _Host, place: str, given: Redis) -> Redis:
     if place and not place.isdigit():
         raise ConfigError(f"[DEFAULT] transport_url: /{place} is no number of a Redis database")
     return replace(
         given,
-        host=host.hostname or given.host,
+        host=host.name,
         port=host.port or given.port,
         db=int(place) if place else given.db,
-        username=host.username or given.username,
+        username=host.user or given.username,
         password=host.password or given.password,
     )
 
 
-def _sentinels(hosts: list[TransportHost], place: str, given: Redis) -> Redis:
+def _sentinels(hosts: list[_Host], place: str, given: Redis) -> Redis:
     return replace(
         given,
-        sentinels=tuple((host.hostname, host.port or SENTINEL_PORT) for host in hosts if host.hostname),
+        sentinels=tuple((host.name, host.port or SENTINEL_PORT) for host in hosts),
         group=place or given.group,
-        username=next((host.username for host in hosts if host.username), given.username),
+        username=next((host.user for host in hosts if host.user), given.username),
         password=next((host.password for host in hosts if host.password), given.password),
     )

@@ -1,7 +1,7 @@
 """Admin: a unix socket that answers every connection with one JSON object, and hangs up.
 
-Who says nothing gets the receiver's status: `zmqctl status`, or `socat - UNIX-CONNECT:<ipc dir>/receiver.admin`, show what is going
-on without any protocol. Who sends a line of JSON gets what it asks for:
+Who says nothing gets the receiver's status: `zmqctl status`, or `socat - UNIX-CONNECT:<ipc dir>/receiver.admin`, show what is
+going on without any protocol. Who sends a line of JSON gets what it asks for:
 
     {"ask": "hosts", "topic": "compute"}      who serves a topic, waiting a moment for a topic that was never asked for
     {"ask": "release", "topic": "compute"}    believe the store that hosts of the topic are gone

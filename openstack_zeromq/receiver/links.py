@@ -180,7 +180,7 @@ class Links:
             self._messages.item(name, frames, size)
 
     def _endpoint(self, host: str) -> tuple[str, int]:
-        """Where `host` listens: as the matchmaker says; else as it said itself when it dialled us; else its name is its address."""
+        """Where `host` listens: as the matchmaker says, or it said itself when it dialled us; or its name is its address."""
         known = self._matchmaker.endpoint(host) or self._introduced.get(host) or Endpoint(host)
         return known.address, known.port or self._settings.port
 

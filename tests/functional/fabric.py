@@ -87,6 +87,7 @@ class Fabric:
             "rpc_zmq_bind_address": self.addresses[node],
             "rpc_zmq_port": self.port,
             "rpc_zmq_ipc_dir": self.ipc_dir(node),
+            "zmq_state_dir": self.directory / "state" / node,
             "rpc_zmq_matchmaker": "ring",
             "zmq_security": "none",
             **self.options,

@@ -6,7 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabric import RECEIVER, Fabric
+from fabric import RECEIVER, Fabric, eventually
+
+
+class Echo:
+    """An endpoint."""
+
+    def echo(self, _ctxt: dict[str, Any], text: str) -> str:
+        return text
 
 
 def _start(fabric: Fabric, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -42,13 +49,27 @@ def test_a_port_in_use_and_a_directory_in_use_are_named(make_fabric: Callable[..
 
 
 @pytest.mark.parametrize("ring", ["", '{"compute": [', "[]", '{"compute": []}'])
-def test_a_broken_ring_is_refused_at_the_start_and_by_check(make_fabric: Callable[..., Fabric], ring: str) -> None:
+def test_a_broken_ring_is_refused_by_check(make_fabric: Callable[..., Fabric], ring: str) -> None:
     fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
     (fabric.directory / "ring.json").write_text(ring)
-    for arguments in ((), ("--check",)):
-        ended = _start(fabric, *arguments)
-        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
-        assert "ringfile" in ended.stderr
+    ended = _start(fabric, "--check")
+    assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+    assert "ringfile" in ended.stderr
+
+
+@pytest.mark.parametrize("ring", ["", '{"compute": ['])
+def test_a_receiver_starts_with_a_broken_ring_says_so_and_takes_the_good_one_that_comes(
+    make_fabric: Callable[..., Fabric], ring: str
+) -> None:
+    fabric = make_fabric(nodes=1, ring={}, start=False)
+    (fabric.directory / "ring.json").write_text(ring)
+    fabric.start()
+    assert "ringfile" in fabric.status("n1")["matchmaker"]["problem"]
+    eventually(lambda: "the matchmaker keeps what it knows" in fabric.log("n1").read_text())
+    fabric.server("n1", "compute", Echo())
+    fabric.write_ring({"compute": ["n1"]})
+    assert fabric.client("n1", "compute").call({}, "echo", text="hello") == "hello"
+    eventually(lambda: fabric.status("n1")["matchmaker"]["problem"] == "")
 
 
 def test_check_accepts_a_good_configuration_and_binds_nothing(make_fabric: Callable[..., Fabric]) -> None:

@@ -198,7 +198,15 @@ class RedisServer(Server):
     def client(self) -> "redis.Redis[Any]":
         """A connection of the administrator; texts, not bytes."""
         tls = {"ssl": True, "ssl_ca_certs": str(self.tls.ca_file)} if self.tls else {}
-        return redis.Redis(host=self.host, port=self.port, password=self.password, decode_responses=True, socket_timeout=5, **tls)
+        return redis.Redis(
+            host=self.host,
+            port=self.port,
+            password=self.password,
+            decode_responses=True,
+            socket_timeout=5,
+            retry=Retry(NoBackoff(), 1),
+            **tls,
+        )
 
     def cli(self, *arguments: object) -> str:
         """What redis-cli prints."""

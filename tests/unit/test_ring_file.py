@@ -1,6 +1,7 @@
 """The ring file: what an old reader can live with, whole or not at all."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_writing_changes_a_file_only_when_it_must_and_leaves_nothing_behind(tmp_
 
 def _ring(path: Path, **topics: list[str]) -> RingMatchmaker:
     ring_file.write(path, ring_file.render(topics))
-    return RingMatchmaker(str(path))
+    return RingMatchmaker(str(path), str(path.parent / "state"))
 
 
 def test_a_changed_ring_is_seen_and_a_broken_one_keeps_the_last_good(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_an_address_that_changes_alone_is_seen(tmp_path: Path) -> None:
         meta = ring_file.render_meta(path.read_bytes(), {"c1": {"address": address}}, "test")
         ring_file.write(ring_file.meta_path(path), meta)
         assert matchmaker.refresh()
-        assert matchmaker.endpoint("c1", 9501) == (address, 9501)
+        assert matchmaker.endpoint("c1") == ring_file.Endpoint(address)
 
 
 def test_a_server_is_looked_for_where_it_is_named_then_where_the_ring_says_then_on_its_topics_hosts(tmp_path: Path) -> None:
@@ -112,9 +113,68 @@ def test_a_server_is_looked_for_where_it_is_named_then_where_the_ring_says_then_
 
 
 def test_a_directory_a_fifo_and_nothing_at_all_are_no_ring(tmp_path: Path) -> None:
-    import os  # noqa: PLC0415
-
     os.mkfifo(tmp_path / "fifo")
-    for name in (".", "fifo", "missing"):
-        with pytest.raises(RingError, match="ringfile"):
-            RingMatchmaker(str(tmp_path / name))
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in (".", "fifo", "missing", "dangling"):
+        matchmaker = RingMatchmaker(str(tmp_path / name), str(tmp_path / "state"))
+        assert matchmaker.hosts("compute") is None, "that nobody serves it is not known"
+        assert str(tmp_path / name) in matchmaker.problem
+
+
+def test_a_symlink_to_a_ring_is_a_ring(tmp_path: Path) -> None:
+    ring_file.write(tmp_path / "real.json", ring_file.render({"compute": ["c1"]}))
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert RingMatchmaker(str(tmp_path / "link.json"), str(tmp_path / "state")).hosts("compute") == ("c1",)
+
+
+@pytest.mark.parametrize("in_its_place", ["nothing", "directory", "fifo", "half", "dangling symlink"])
+def test_a_start_without_a_good_ring_goes_on_with_the_last_one(tmp_path: Path, in_its_place: str) -> None:
+    path = tmp_path / "ring.json"
+    data = ring_file.render({"compute": ["c1", "c2"]})
+    ring_file.write(ring_file.meta_path(path), ring_file.render_meta(data, {"c1": {"address": "10.0.0.1"}}, "test"))
+    ring_file.write(path, data)
+    RingMatchmaker(str(path), str(tmp_path / "state"))
+    path.unlink()
+    match in_its_place:
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "half":
+            path.write_bytes(data[:-7])
+        case "dangling symlink":
+            path.symlink_to(tmp_path / "nowhere")
+    matchmaker = RingMatchmaker(str(path), str(tmp_path / "state"))
+    assert (matchmaker.hosts("compute"), matchmaker.endpoint("c1")) == (("c1", "c2"), ring_file.Endpoint("10.0.0.1"))
+    assert matchmaker.status()["stale"] == ["compute"]
+    assert matchmaker.problem
+
+
+def test_a_ring_cut_off_at_any_byte_keeps_the_last_good(tmp_path: Path) -> None:
+    path = tmp_path / "ring.json"
+    matchmaker = _ring(path, compute=["c1"])
+    data = ring_file.render({"compute": ["c8", "c9"], "volume": ["c8"]})
+    for length in range(len(data) - 1):
+        path.write_bytes(data[:length])
+        matchmaker.refresh()
+        assert matchmaker.hosts("compute") == ("c1",), length
+        assert matchmaker.problem
+    path.write_bytes(data)
+    assert matchmaker.refresh()
+    assert matchmaker.hosts("compute") == ("c8", "c9")
+
+
+def test_a_ring_that_lost_every_topic_is_held(tmp_path: Path) -> None:
+    matchmaker = _ring(tmp_path / "ring.json", compute=["c1"])
+    ring_file.write(tmp_path / "ring.json", b"{}\n")
+    assert not matchmaker.refresh()
+    assert matchmaker.hosts("compute") == ("c1",)
+    assert "no topic any more" in matchmaker.problem
+
+
+def test_a_ring_of_four_megabytes_is_read(tmp_path: Path) -> None:
+    hosts = [f"compute-{number:06}" for number in range(100_000)]
+    data = ring_file.render({"compute": hosts, "scheduler": hosts})
+    assert len(data) > 4 * 1024 * 1024
+    ring_file.write(tmp_path / "ring.json", data)
+    assert RingMatchmaker(str(tmp_path / "ring.json"), str(tmp_path / "state")).hosts("compute") == tuple(hosts)

@@ -1,0 +1,99 @@
+"""Whereabouts: the hosts that may take a message, and with which of them to begin.
+
+What the matchmaker says comes first, what was learned from answers helps with servers that are not named like a node, and this
+node itself is known to serve what its own services consume, whatever the matchmaker says.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.pools import Pools
+from openstack_zeromq.wire import Header, Kind
+
+LEARNED_MOST = 10_000
+
+
+class Routes(Protocol):
+    """What is asked of the matchmaker's view; answers come from memory."""
+
+    def hosts(self, topic: str) -> tuple[str, ...] | None:
+        """Hosts that serve a topic, sorted; None: not known yet, `routes_changed` comes when it is."""
+
+    def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
+        """Hosts where (topic, server) can be, most likely first; None: not known yet."""
+
+
+class Candidates(NamedTuple):
+    """`first` is the place of the host to begin with."""
+
+    hosts: tuple[str, ...]
+    first: int = 0
+
+
+class Whereabouts:
+    """`name` is this node; `serves(channel)`: does anybody on it consume the channel?"""
+
+    def __init__(self, name: str, routes: Routes, serves: Callable[[Channel], bool], pools: Pools) -> None:
+        self._name = name
+        self._routes = routes
+        self._serves = serves
+        self._pools = pools
+        self._learned: dict[tuple[str, str], str] = {}
+
+    def known(self, topic: str) -> bool:
+        """Can the matchmaker say who serves it?"""
+        return self._routes.hosts(topic) is not None
+
+    def of_one(self, message: Message) -> Candidates | None:
+        """Who may take a message that one host is to take; None: not known yet."""
+        header = message.header
+        if header.kind is Kind.REPLY:
+            return Candidates((header.server,))
+        if not header.server:
+            return self._bare(header)
+        if header.kind is Kind.NOTIFY:
+            return _in_turn(self._pools.of(header.exchange, header.topic).get(header.server, ()), header)
+        return self._directed(header)
+
+    def of_all(self, exchange: str, topic: str) -> tuple[str, ...] | None:
+        """Who is to take a fanout: the hosts of the topic, and this one when somebody here listens; None: not known yet."""
+        hosts = self._routes.hosts(topic)
+        if hosts is None or self._name in hosts or not self._serves(Channel(Role.FANOUT, exchange, topic)):
+            return hosts
+        return (*hosts, self._name)
+
+    def without_pools(self, topic: str) -> list[str] | None:
+        """Hosts of the topic whose pools are not known yet, this one included; None: the hosts are not known yet."""
+        hosts = self._routes.hosts(topic)
+        return None if hosts is None else [host for host in {self._name, *hosts} if not self._pools.known(host)]
+
+    def learn(self, message: Message, host: str) -> None:
+        """Remember where a server was that is not a node: the next message goes there first."""
+        header = message.header
+        if header.server and header.server != host and header.kind in (Kind.CALL, Kind.CAST):
+            if len(self._learned) >= LEARNED_MOST:
+                self._learned.clear()
+            self._learned[header.topic, header.server] = host
+
+    def _bare(self, header: Header) -> Candidates | None:
+        hosts = self._routes.hosts(header.topic)
+        if not hosts and self._serves(Channel(Role.TOPIC, header.exchange, header.topic)):
+            return Candidates((self._name,))
+        return None if hosts is None else _in_turn(hosts, header)
+
+    def _directed(self, header: Header) -> Candidates | None:
+        topic, server = header.topic, header.server
+        if self._serves(Channel(Role.SERVER, header.exchange, topic, server)):
+            return Candidates((self._name,))
+        hosts = self._routes.directed(topic, server)
+        learned = self._learned.get((topic, server))
+        if learned is None:
+            return None if hosts is None else Candidates(hosts)
+        return Candidates((learned, *(host for host in hosts or () if host != learned)))
+
+
+def _in_turn(hosts: tuple[str, ...], header: Header) -> Candidates:
+    """A sender's messages take the hosts in turn, each sender beginning with another one."""
+    return Candidates(hosts, (header.turn + header.id.origin) % len(hosts) if hosts else 0)

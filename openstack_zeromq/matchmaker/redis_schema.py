@@ -1,0 +1,140 @@
+"""What the bus keeps in Redis or Valkey, and the two scripts that write it. All keys begin with `{zmq:<fabric>}:`.
+
+    epoch              random; another one means that the store was wiped
+    generation         hash: topic -> how often its members have changed; it only grows
+    topics             set: every topic that has members
+    topic:<topic>      sorted set: host -> when it expires, in ms of the server's clock
+    members:<topic>    hash: host -> JSON [address, port, [servers]]
+    left:<topic>       sorted set: hosts that said themselves that they do not serve it any more -> until when that counts
+    hosts              sorted set: host -> when it expires
+    host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL)
+    changes:<topic>    channel: JSON [epoch, generation, what, host, member]; what is + (here, or changed), - (died) or < (left)
+
+The scripts are not pure functions of their keys, so one prefix must lie on one server: the braces see to that in a cluster.
+No key expires by itself. Whoever beats buries the dead, so the sets stay as small as the fabric is.
+"""
+
+PLUS = "+"
+DIED = "-"
+LEFT = "<"
+
+_COMMON = """
+local prefix = KEYS[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local epoch = redis.call('GET', prefix .. 'epoch')
+
+-- A key that somebody else made with another type stops neither the other topics nor the other hosts.
+local broken = {}
+local function try(command, key, ...)
+    local answer = redis.pcall(command, prefix .. key, ...)
+    if type(answer) == 'table' and answer.err then
+        broken[key] = true
+        return nil
+    end
+    return answer
+end
+
+local function announce(topic, what, host, member)
+    local generation = try('HINCRBY', 'generation', topic, 1)
+    if generation then
+        redis.call('PUBLISH', prefix .. 'changes:' .. topic, cjson.encode({epoch, generation, what, host, member}))
+    end
+end
+
+local function remove(topic, host, what)
+    if try('ZREM', 'topic:' .. topic, host) == 1 then
+        try('HDEL', 'members:' .. topic, host)
+        if what == '<' then
+            try('ZADD', 'left:' .. topic, now + 86400000, host)
+        end
+        if try('ZCARD', 'topic:' .. topic) == 0 then
+            try('SREM', 'topics', topic)
+        end
+        announce(topic, what, host, '')
+    end
+end
+
+local function topics_of(host)
+    return string.gmatch(try('HGET', 'host:' .. host, 'topics') or '', '[^%z]+')
+end
+
+local function bury_the_dead()
+    for _, host in ipairs(try('ZRANGEBYSCORE', 'hosts', '-inf', now, 'LIMIT', 0, 100) or {}) do
+        for topic in topics_of(host) do
+            remove(topic, host, '-')
+        end
+        redis.call('DEL', prefix .. 'host:' .. host)
+        try('ZREM', 'hosts', host)
+    end
+end
+
+-- The clock went back: what would live much longer than it may, lives as long as it may from now on.
+local function shorten(most)
+    for _, host in ipairs(try('ZRANGEBYSCORE', 'hosts', now + most, '+inf', 'LIMIT', 0, 100) or {}) do
+        local expires = now + (tonumber(try('HGET', 'host:' .. host, 'ttl') or '') or most / 2)
+        try('ZADD', 'hosts', expires, host)
+        for topic in topics_of(host) do
+            try('ZADD', 'topic:' .. topic, 'XX', expires, host)
+        end
+    end
+end
+
+local function reply()
+    local first = try('ZRANGE', 'hosts', 0, 0, 'WITHSCORES') or {}
+    local complaints = {}
+    for key in pairs(broken) do
+        complaints[#complaints + 1] = key
+    end
+    return {epoch or '', first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
+end
+"""
+
+BEAT = (
+    _COMMON
+    + """
+local host, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if not epoch then
+    epoch = ARGV[4]
+    redis.call('SET', prefix .. 'epoch', epoch)
+end
+
+local served = {}
+local names = {}
+for place = 5, #ARGV, 2 do
+    local topic, member = ARGV[place], ARGV[place + 1]
+    served[topic] = true
+    names[#names + 1] = topic
+    local expires = try('ZSCORE', 'topic:' .. topic, host)
+    local before = try('HGET', 'members:' .. topic, host)
+    try('ZADD', 'topic:' .. topic, now + ttl, host)
+    if not expires or before ~= member then
+        try('HSET', 'members:' .. topic, host, member)
+        try('ZREM', 'left:' .. topic, host)
+        try('SADD', 'topics', topic)
+        announce(topic, '+', host, member)
+    end
+end
+for topic in topics_of(host) do
+    if not served[topic] then
+        remove(topic, host, '<')
+    end
+end
+try('ZADD', 'hosts', now + ttl, host)
+try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now, 'topics', table.concat(names, '\\0'))
+shorten(most)
+bury_the_dead()
+return reply()
+"""
+)
+"""KEYS: prefix. ARGV: host, ttl (ms), the longest ttl that is believed (ms), an epoch for an empty store, then topic, member, …
+
+Returns epoch, ms until the first host expires (-1: there is none), how many hosts there are, and the keys that are not ours."""
+
+BURY = _COMMON + "bury_the_dead()\nreturn reply()\n"
+"""KEYS: prefix. Removes who expired; returns what BEAT returns."""
+
+
+def prefix(fabric: str) -> str:
+    """What every key of a fabric begins with."""
+    return f"{{zmq:{fabric}}}:"
