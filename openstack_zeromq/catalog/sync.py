@@ -63,7 +63,7 @@ class Sync:
         self._store = store
         self._written = written
         self._offset = time.monotonic() - time.time()
-        self._fault = ""
+        self._fault, self._away_said = "", False
         self._last = self._recall()
         now = time.monotonic()
         former = shape.memory(self._last, plan.topics, now, self._offset)
@@ -136,6 +136,7 @@ class Sync:
 
     async def watch(self, stop: asyncio.Event) -> None:
         """Until `stop`."""
+        LOG.info("the ring is kept: %s, topics %s from %s", self._plan.disk.path, ", ".join(self._plan.topics), self._store.name)
         async with self._following():
             while not stop.is_set():
                 now = time.monotonic()
@@ -181,7 +182,14 @@ class Sync:
     def _look(self, now: float) -> None:
         """Is there anything new to write?"""
         self._take_requests()
-        if self._follower.holding.tick(now) or self._away(now) != bool(self._last.problem):
+        away = self._away(now)
+        if away != self._away_said:
+            self._away_said = away
+            if away:
+                LOG.error("the ring stays as it is: %s", self._follower.problem)
+            else:
+                LOG.info("%s answers again", self._store.name)
+        if self._follower.holding.tick(now) or away != bool(self._last.problem):
             self._news = True
         if self._plan.disk.stamp() != self._stamp:
             self._stamp = self._plan.disk.stamp()
@@ -196,8 +204,10 @@ class Sync:
                 self._quiescence.changed(now)
 
     def _ready(self, now: float) -> bool:
-        """At first it is waited for every topic, but not for ever."""
-        return not self._follower.unheard or now >= self._ready_at
+        """At first it is waited for every topic, but not for ever; what knows of no host at all is worth no ring."""
+        if not self._follower.unheard:
+            return True
+        return (now >= self._ready_at or self._away(now)) and any(self._follower.holding.topics.values())
 
     def _pause(self, now: float) -> float:
         due = self._quiescence.due
@@ -231,11 +241,6 @@ class Sync:
         for topic, held in done.published.held.items():
             if held != done.before.held.get(topic):
                 LOG.warning("%s: held, though the store has lost them (%s): %s", topic, held.why, ", ".join(held.hosts))
-        if bool(done.published.problem) != bool(done.before.problem):
-            if done.published.problem:
-                LOG.error("the ring stays as it is: %s", done.published.problem)
-            else:
-                LOG.info("%s answers again", self._store.name)
 
     def _take_requests(self) -> None:
         for path, topic in release.asked(self._plan.disk.path):

@@ -6,7 +6,9 @@ from openstack_zeromq.catalog.shape import is_topic
 from openstack_zeromq.matchmaker.base import Member
 
 _ODD = st.text(max_size=6)
-HOSTS = st.one_of(st.sampled_from(["c1", "c2", "c3", "v1", "n.example.com"]), st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True), _ODD)
+HOSTS = st.one_of(
+    st.sampled_from(["c1", "c2", "c3", "v1", "n.example.com"]), st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True), _ODD
+)
 TOPICS = st.one_of(st.sampled_from(["compute", "compute_agent", "cinder-volume", "notes.info"]), _ODD.filter(is_topic))
 SERVERS = st.one_of(st.sampled_from(["v1@lvm", "v1@lvm#pool", "v1.example.com", "a:b"]), _ODD)
 PORTS = st.one_of(st.none(), st.integers(1, 65535))
