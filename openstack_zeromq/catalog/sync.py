@@ -215,15 +215,15 @@ class Sync:
         return max(wait, 0.001) if self._ready(now) else TICK
 
     def _try_write(self, now: float) -> None:
+        done, fault = None, ""
         try:
             done = self.write()
-        except (OSError, RingError) as exc:
-            self._failures += 1
-            self._again_at = now + min(_RETRY_MOST, 0.2 * 2 ** min(self._failures, 10))
-            fault = exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
-            if fault != self._fault:
-                self._fault = fault
-                LOG.error("%s stays as it is: %s", self._plan.disk.path, fault)
+        except OSError as exc:
+            fault = exc.strerror or str(exc)
+        except RingError as exc:
+            fault = str(exc)
+        if fault:
+            self._cannot(fault, now)
             return
         if self._fault:
             LOG.info("%s can be written again", self._plan.disk.path)
@@ -233,6 +233,14 @@ class Sync:
         self._news = True
         if done:
             self._log(done)
+
+    def _cannot(self, fault: str, now: float) -> None:
+        """Say it once, and try again later."""
+        self._failures += 1
+        self._again_at = now + min(_RETRY_MOST, 0.2 * 2 ** min(self._failures, 10))
+        if fault != self._fault:
+            self._fault = fault
+            LOG.error("%s stays as it is: %s", self._plan.disk.path, fault)
 
     def _log(self, done: Written) -> None:
         LOG.info("generation %s of %s", done.published.generation, self._plan.disk.path)
