@@ -1,7 +1,6 @@
 """Consul as the matchmaker's store, in both modes, through the matchmaker that a receiver uses."""
 
 import asyncio
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,10 +12,9 @@ from uuid import uuid4
 import pytest
 from fabric import eventually
 from oslo_config import cfg
-from servers import Authority, ConsulAgent
+from servers import ConsulAgent
 
 from openstack_zeromq import options
-from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.base import Service
 from openstack_zeromq.matchmaker.choose import matchmaker, store
 from openstack_zeromq.matchmaker.following import StoreMatchmaker

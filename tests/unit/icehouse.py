@@ -16,19 +16,23 @@ from collections.abc import Iterator
 _HOST = re.compile(r"[^\s/:]+")
 
 
+class CannotLiveWithError(Exception):
+    """What would have broken the reader, now or at a lookup."""
+
+
 class Reader:
-    """:raises ValueError: it could not live with the ring."""
+    """:raises CannotLiveWithError: the ring would break it."""
 
     def __init__(self, data: bytes) -> None:
         ring = json.loads(data)
         if not isinstance(ring, dict):
-            raise ValueError("a ring is a JSON object")
+            raise CannotLiveWithError("a ring is a JSON object")
         for key, hosts in ring.items():
             if not isinstance(hosts, list) or not hosts:
-                raise ValueError(f"{key}: {hosts!r} is no list to go round in")
+                raise CannotLiveWithError(f"{key}: {hosts!r} is no list to go round in")
             for host in hosts:
                 if not isinstance(host, str) or not _HOST.fullmatch(host):
-                    raise ValueError(f"{key}: no address can be made of {host!r}")
+                    raise CannotLiveWithError(f"{key}: no address can be made of {host!r}")
         self.ring: dict[str, list[str]] = ring
         self._rounds: dict[str, Iterator[str]] = {key: itertools.cycle(hosts) for key, hosts in ring.items()}
 

@@ -12,8 +12,8 @@ from openstack_zeromq.catalog.quiescence import Quiescence
 from openstack_zeromq.catalog.shape import Held, Published
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.matchmaker.base import Member, Members
-from openstack_zeromq.matchmaker.holding import Known, Mark, Why
 from openstack_zeromq.matchmaker.holding import Held as Hold
+from openstack_zeromq.matchmaker.holding import Known, Mark, Why
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 
 TIMES = st.floats(0, 20, allow_nan=False)

@@ -5,7 +5,7 @@ import json
 import pytest
 from catalog_views import VIEWS
 from hypothesis import given
-from icehouse import Reader
+from icehouse import CannotLiveWithError, Reader
 
 from openstack_zeromq.catalog import shape
 from openstack_zeromq.matchmaker.base import Member, Members
@@ -53,5 +53,5 @@ def test_a_server_with_a_dot_in_its_name_gets_no_key_for_the_reader_would_not_lo
 
 @pytest.mark.parametrize("ring", [[], {"a": []}, {"a": "b"}, {"a": [1]}, {"a": ["x y"]}])
 def test_the_rules_would_notice_a_ring_that_breaks_them(ring: object) -> None:
-    with pytest.raises(ValueError, match="object|round|address"):
+    with pytest.raises(CannotLiveWithError):
         Reader(json.dumps(ring).encode())
