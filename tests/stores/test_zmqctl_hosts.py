@@ -1,7 +1,8 @@
 """zmqctl asks the running receiver for hosts and what it holds, and the store for who is alive."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -23,8 +24,22 @@ class Endpoint:
         return "me"
 
 
+@pytest.fixture
+def make_fabric() -> Iterator[Callable[..., Fabric]]:
+    """`make_fabric(nodes=2, ring={...})` gives a fabric that is closed at the end."""
+    with ExitStack() as made:
+
+        def make(**settings: Any) -> Fabric:
+            fabric = Fabric(**settings)
+            made.callback(fabric.close)
+            return fabric
+
+        yield make
+
+
 def test_hosts_asks_the_receiver_and_says_who_nobody_serves(make_fabric: Callable[..., Fabric]) -> None:
     fabric = make_fabric(nodes=2, ring={"compute": ["n1", "n2"], "compute:odd@lvm": ["n2"]})
+    fabric.start()
     config = fabric.config_file("n1")
     done = _zmqctl("hosts", "compute", "--config-file", config)
     assert done.exit_code == 0, done.output
@@ -47,7 +62,7 @@ def test_hosts_asks_the_receiver_and_says_who_nobody_serves(make_fabric: Callabl
 def consul_fabric(make_fabric: Callable[..., Fabric], make_consul: Callable[..., ConsulAgent]) -> Fabric:
     agent = make_consul()
     options = {"rpc_zmq_matchmaker": "consul", "zmq_target_update": 1, "zmq_target_expire": 4}
-    fabric = make_fabric(nodes=2, start=False, options=options)
+    fabric = make_fabric(nodes=2, options=options)
     write = fabric.config_file
 
     def config_file(node: str, **more: object) -> Any:
