@@ -42,7 +42,7 @@ class Disk:
         """
         if not self.path.exists():
             return None
-        data, meta = self._bytes()
+        data, meta = self.contents()
         with contextlib.suppress(RingError):  # a side-car that is none is as good as no side-car
             return shape.parse(data, meta)
         return shape.parse(data, None)
@@ -68,7 +68,7 @@ class Disk:
         """
         old = None
         with contextlib.suppress(RingError, OSError):
-            old, _ = self._bytes()
+            old, _ = self.contents()
         data, meta = shape.render(published, old, before.hosts if before else ring_file.NO_HOSTS)
         for path, content in ((ring_file.meta_path(self.path), meta), (self.path, data)):
             ring_file.write(_target(path), content, self.mode, self.owner, self.group)
@@ -94,8 +94,8 @@ class Disk:
                     if time.time() - left.stat().st_mtime > _LEFT_AFTER:
                         left.unlink()
 
-    def _bytes(self) -> tuple[bytes, bytes | None]:
-        """Without a side-car that can be read there is none.
+    def contents(self) -> tuple[bytes, bytes | None]:
+        """Ring and side-car as they are. Without a side-car that can be read there is none.
 
         :raises RingError: the ring cannot be read.
         """

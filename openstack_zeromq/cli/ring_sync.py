@@ -5,6 +5,7 @@ change, 1 it could not be done, and the ring is as it was; 2 usage.
 """
 
 import asyncio
+import contextlib
 import grp
 import pwd
 import shlex
@@ -12,7 +13,8 @@ import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -26,9 +28,13 @@ from openstack_zeromq.catalog.sync import Plan, Sync, Written
 from openstack_zeromq.catalog.telling import Teller, Telling
 from openstack_zeromq.cli.ring_text import changed, kept_back
 from openstack_zeromq.cli.settings import config_file, fail, read
-from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.errors import ConfigError, ZeroMQError
 from openstack_zeromq.matchmaker import choose
+from openstack_zeromq.matchmaker.store import Store
 from openstack_zeromq.options import RING_GROUP, Settings
+
+if TYPE_CHECKING:
+    from openstack_zeromq.catalog.copy import Publisher
 
 FINISH_WITHIN = 5.0
 """Seconds that a command of --exec has at the end of a watch."""
@@ -78,6 +84,8 @@ class Wish:
     watch: bool
     within: float
     telling: Telling
+    publish: bool
+    from_kv: bool
 
 
 @click.command()
@@ -97,6 +105,8 @@ class Wish:
     "--exec", "command", default="", help="Run this (without a shell) after a change; ZMQ_RING_CHANGED_TOPICS names it."
 )
 @click.option("--webhook", default="", help="POST the change as JSON to this URL.")
+@click.option("--publish", is_flag=True, help="Put the ring into one key of Consul, too, for nodes that sync --from-kv.")
+@click.option("--from-kv", is_flag=True, help="Take the ring that another node publishes, instead of asking for each topic.")
 @click.option("--owner", default="", help="User that the ring is to belong to. Default: as it is.")
 @click.option("--group", default="", help="Its group. Default: as it is.")
 @click.option("--mode", type=Mode(), help="Its mode. Default: as it is, 0644 for a new ring.")
@@ -107,6 +117,8 @@ def sync(config_file: str, *, check: bool, watch: bool, **given: Any) -> None:
     """
     if check and watch:
         raise click.UsageError("--check and --watch exclude each other")
+    if (given["publish"] or given["from_kv"]) and (given["store"] != "consul" or given["publish"] == given["from_kv"]):
+        raise click.UsageError("--publish and --from-kv exclude each other, and need --store consul")
     settings = read(config_file, logs=watch)
     store = given["store"]
     if store == "sentinel" and not settings.redis.sentinels:
@@ -115,7 +127,7 @@ def sync(config_file: str, *, check: bool, watch: bool, **given: Any) -> None:
     topics = _topics(given["topics"] or settings.ring_topics)
     plan = Plan(disk, topics, choose.rules(settings), given["quiet_for"], given["at_most"], given["prune"])
     telling = Telling(disk.path, settings.host, tuple(_command(given["command"])), _url(given["webhook"]))
-    wish = Wish(replace(settings, matchmaker=store), check, watch, given["within"], telling)
+    wish = Wish(replace(settings, matchmaker=store), check, watch, given["within"], telling, given["publish"], given["from_kv"])
     try:
         sys.exit(asyncio.run(_sync(plan, wish)))
     except ZeroMQError as exc:
@@ -125,34 +137,63 @@ def sync(config_file: str, *, check: bool, watch: bool, **given: Any) -> None:
 
 
 async def _sync(plan: Plan, wish: Wish) -> int:
-    store = choose.store(wish.settings)
-    teller = Teller(wish.telling)
-    try:
-        work = Sync(plan, store, teller.written)
+    """The exit status."""
+    async with contextlib.AsyncExitStack() as open_until_the_end:
+        store = _store(wish)
+        open_until_the_end.push_async_callback(store.close)
+        publisher = _publisher(plan, wish)
+        if publisher is not None:
+            open_until_the_end.push_async_callback(publisher.close)
+        teller = Teller(wish.telling)
+
+        def written(done: Written) -> None:
+            teller.written(done)
+            if publisher is not None:
+                publisher.written()
+
+        work = Sync(plan, store, written)
         if wish.watch:
-            await _watch(work)
+            await _watch(work, publisher)
             await teller.finish(FINISH_WITHIN)
             return 0
-        return await _once(work, plan, wish, teller)
-    finally:
-        await store.close()
+        status = await _once(work, plan, wish)
+        if publisher is not None and not wish.check:
+            click.echo(await publisher.publish() or "published")
+        await teller.finish(float("inf"))
+        return status
 
 
-async def _once(work: Sync, plan: Plan, wish: Wish, teller: Teller) -> int:
+def _store(wish: Wish) -> Store:
+    return _copy().CopyStore(wish.settings) if wish.from_kv else choose.store(wish.settings)
+
+
+def _publisher(plan: Plan, wish: Wish) -> "Publisher | None":
+    return _copy().Publisher(wish.settings, plan.disk) if wish.publish else None
+
+
+def _copy() -> ModuleType:
+    """:raises ConfigError: Consul's library is not installed."""
+    try:
+        from openstack_zeromq.catalog import copy  # noqa: PLC0415 - only who uses it needs it
+    except ImportError as exc:
+        raise ConfigError(f"{exc}; pip install 'openstack-zeromq[consul]'") from None
+    return copy
+
+
+async def _once(work: Sync, plan: Plan, wish: Wish) -> int:
     await work.hear(wish.within)
     outlook = work.outlook()
     same = outlook.published.says() == outlook.before.says()
     if wish.check:
-        _show(outlook, plan, "would change" if not same else "is as it should be")
+        _show(outlook, plan, "is as it should be" if same else "would change")
         return 0 if same else 3
     done = work.write()
     work.released()
     _show(done or outlook, plan, "written" if done else "is as it should be")
-    await teller.finish(float("inf"))
     return 0
 
 
-async def _watch(work: Sync) -> None:
+async def _watch(work: Sync, publisher: "Publisher | None") -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -163,9 +204,13 @@ async def _watch(work: Sync) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     loop.add_signal_handler(signal.SIGHUP, work.resync)
+    publishing = None if publisher is None else asyncio.create_task(publisher.run())
     systemd.notify("READY=1")
     await work.watch(stop)
     systemd.notify("STOPPING=1")
+    if publishing is not None:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
 
 
 def _show(outlook: Written, plan: Plan, verdict: str) -> None:
