@@ -27,6 +27,8 @@ class Follower:
         self, store: Store, topics: Iterable[str], rules: Rules, former: Mapping[str, Known], heard: Callable[[], None]
     ) -> None:
         self.holding = Holding(rules, former)
+        if former:
+            self.holding.answers(time.monotonic())  # what is remembered is as old as this process, at least
         self.canary_heard = False
         self.away_since: float | None = None
         self.problem = ""
@@ -61,6 +63,7 @@ class Follower:
 
     def answers(self) -> None:
         self._failures = 0
+        self.holding.answers(time.monotonic())
         if self.away_since is not None:
             self.away_since, self.problem = None, ""
             self._heard()
@@ -82,6 +85,7 @@ class Follower:
 
     def _failed(self, why: str) -> None:
         self._failures += 1
+        self.holding.failed()
         self.problem = why
         if self.away_since is None:
             self.away_since = time.monotonic()

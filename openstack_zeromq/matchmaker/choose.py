@@ -43,7 +43,8 @@ def matchmaker(settings: Settings) -> Matchmaker:
 
 def rules(settings: Settings) -> Rules:
     """What to hold."""
-    return Rules(warm_up=max(WARM_UP, settings.target_expire), allow_empty=frozenset(settings.allow_empty))
+    expire = settings.target_expire
+    return Rules(warm_up=max(WARM_UP, expire), outage=expire / 3, allow_empty=frozenset(settings.allow_empty))
 
 
 def store(settings: Settings) -> Store:
@@ -56,7 +57,7 @@ def store(settings: Settings) -> Store:
             from openstack_zeromq.matchmaker.consul_store import consul_store  # noqa: PLC0415 - only who uses it needs it
 
             return consul_store(settings)
-        from openstack_zeromq.matchmaker.redis_store import RedisStore  # noqa: PLC0415 - only who uses it needs it
+        from openstack_zeromq.matchmaker.redis.store import RedisStore  # noqa: PLC0415 - only who uses it needs it
 
         return RedisStore(settings)
     except ImportError as exc:

@@ -128,8 +128,7 @@ class StoreMatchmaker(Matchmaker):
         if registered != self._registered:
             self._registered = registered
             self._registration = replace(self._registration, topics=registered)
-            self._unsaved = True
-            self._call(self._due_now)
+            self._call(self._tell_now)
 
     def release(self, topic: str) -> bool:
         held = topic in self._holding.held
@@ -174,8 +173,10 @@ class StoreMatchmaker(Matchmaker):
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(function)
 
-    def _due_now(self) -> None:
+    def _tell_now(self) -> None:
+        """The store, and the next receiver should this one be killed."""
         self._beat_due.set()
+        self._save()
 
     def _stop(self) -> None:
         self._stopped.set()
@@ -197,6 +198,8 @@ class StoreMatchmaker(Matchmaker):
 
     def _failed(self, what: str, why: str) -> None:
         self._failures[what] += 1
+        if what == _READS:
+            self._holding.failed()
         self._counts[f"failed_{what}"] += 1
         self._problems[what] = f"{what}: {why}"
 
@@ -220,6 +223,7 @@ class StoreMatchmaker(Matchmaker):
 
     def answers(self) -> None:
         self._heard_at = time.monotonic()
+        self._holding.answers(self._heard_at)
         self._well(_READS)
 
     def reading(self, reading: Reading) -> None:

@@ -6,6 +6,7 @@ in doubt or the loss looks like an accident:
 * the store does not answer: nothing changes;
 * its generation (Consul: its index) went backwards or its epoch changed (restored, replaced, wiped): for `Rules.warm_up` seconds,
   in which nodes register again;
+* it was away for longer than `Rules.outage`, so that nodes could not say that they are there: likewise;
 * its canary, a thing that is always there, is not: until it is there again;
 * a topic lost its last host: until an operator releases it, or a host comes;
 * a topic lost more than half of its hosts, and more than two: for `Rules.shrink_hold` seconds.
@@ -29,7 +30,7 @@ class Why(StrEnum):
     """Why something is held."""
 
     CANARY = "the store has lost what is always there"
-    WARM_UP = "the store was replaced or restored"
+    WARM_UP = "the store was away, replaced or restored"
     EMPTY = "no host is left"
     SHRINK = "more than half of the hosts vanished at once"
 
@@ -40,6 +41,7 @@ class Rules:
 
     warm_up: float = 60.0
     shrink_hold: float = 60.0
+    outage: float = 20.0
     allow_empty: frozenset[str] = frozenset()
 
 
@@ -98,6 +100,8 @@ class Holding:
         self._topics = {name: _Topic(known.members, known.mark, held=known.held) for name, known in remembered.items()}
         held = [known.held for known in remembered.values() if known.held is not None]
         self._warm_until = max((one.until or 0.0 for one in held if one.why is Why.WARM_UP), default=float("-inf"))
+        self._heard: float | None = None
+        self._away = False
         self._canary = True
 
     # what is believed
@@ -124,6 +128,16 @@ class Holding:
         return now < self._warm_until
 
     # events
+
+    def failed(self) -> None:
+        """The store does not answer."""
+        self._away = True
+
+    def answers(self, now: float) -> None:
+        """The store answers."""
+        if self._away and self._heard is not None and now - self._heard > self._rules.outage:
+            self._warm_up(now)
+        self._away, self._heard = False, now
 
     def read(self, reading: Reading, now: float) -> bool:
         """The store tells a topic; does what is believed change?"""
@@ -176,6 +190,9 @@ class Holding:
         """Start a warm-up when the store went back in time."""
         if before == Mark() or (before.epoch == after.epoch and before.generation <= after.generation):
             return
+        self._warm_up(now)
+
+    def _warm_up(self, now: float) -> None:
         if not self.warming_up(now):
             self.counts["warm_ups"] += 1
         self._warm_until = now + self._rules.warm_up

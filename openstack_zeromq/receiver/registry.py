@@ -11,24 +11,26 @@ from openstack_zeromq.matchmaker.base import Matchmaker
 
 
 class Registry:
-    """`former`: what the node served when the last receiver ended (topic -> servers)."""
+    """`former`: what the node served when the last receiver ended (topic -> servers), as far as is known."""
 
     def __init__(self, matchmaker: Matchmaker, incoming: Incoming, former: Mapping[str, Collection[str]]) -> None:
         self._matchmaker = matchmaker
         self._incoming = incoming
         self._former = former
+        self._settled = False
         self._told = -1
 
     def tick(self, now: float) -> None:
         """To be called several times a second."""
-        awaiting = bool(self._former) and self._incoming.awaits(now)
-        if self._told == self._incoming.changes and (awaiting or not self._former):
+        settles = not self._settled and not self._incoming.awaits(now)
+        if self._told == self._incoming.changes and not settles:
             return
+        self._settled |= settles
         self._told = self._incoming.changes
         served = self._incoming.served()
-        if awaiting:
+        if self._settled:
+            self._matchmaker.register(served)
+        elif self._former:
             for topic, servers in self._former.items():
                 served.setdefault(topic, set()).update(servers)
-        else:
-            self._former = {}
-        self._matchmaker.register(served)
+            self._matchmaker.register(served)

@@ -61,6 +61,8 @@ class Fabric:
     nodes: int = 2
     ring: Mapping[str, Iterable[str]] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Further groups of zeromq.conf: a store's."""
 
     def __post_init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))
@@ -95,6 +97,8 @@ class Fabric:
         }
         lines = ["[oslo_messaging_zmq]", *(f"{name} = {value}" for name, value in settings.items())]
         lines += ["[matchmaker_ring]", f"ringfile = {self.directory / 'ring.json'}"]
+        for section, values in self.sections.items():
+            lines += [f"[{section}]", *(f"{name} = {value}" for name, value in values.items())]
         path = self.directory / f"{node}.conf"
         ring_file.write(path, ("\n".join(lines) + "\n").encode())
         return path
@@ -121,6 +125,11 @@ class Fabric:
             return admin.ask(str(self.ipc_dir(node)))
         except (OSError, json.JSONDecodeError):
             return None
+
+    def hosts(self, node: str, topic: str) -> list[str] | None:
+        """Who serves `topic`, as the receiver of `node` knows; None: it does not know."""
+        answer = admin.ask(str(self.ipc_dir(node)), "hosts", topic)
+        return sorted(answer["hosts"]) if answer["known"] else None
 
     def counter(self, node: str, name: str) -> int:
         status = self.status(node)

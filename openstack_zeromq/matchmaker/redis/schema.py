@@ -5,7 +5,7 @@
     topics             set: every topic that has members
     topic:<topic>      sorted set: host -> when it expires, in ms of the server's clock
     members:<topic>    hash: host -> JSON [address, port, [servers]]
-    left:<topic>       sorted set: hosts that said themselves that they do not serve it any more -> until when that counts
+    left:<topic>       sorted set: hosts that said themselves that they do not serve it any more -> when that is forgotten (a day)
     hosts              sorted set: host -> when it expires
     host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL)
     changes:<topic>    channel: JSON [epoch, generation, what, host, member]; what is + (here, or changed), - (died) or < (left)
@@ -24,12 +24,12 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = redis.call('GET', prefix .. 'epoch')
 
--- A key that somebody else made with another type stops neither the other topics nor the other hosts.
+-- A key that somebody else made with another type, or that may not be touched, stops neither the other topics nor the other hosts.
 local broken = {}
 local function try(command, key, ...)
     local answer = redis.pcall(command, prefix .. key, ...)
     if type(answer) == 'table' and answer.err then
-        broken[key] = true
+        broken[key] = answer.err
         return nil
     end
     return answer
@@ -46,6 +46,7 @@ local function remove(topic, host, what)
     if try('ZREM', 'topic:' .. topic, host) == 1 then
         try('HDEL', 'members:' .. topic, host)
         if what == '<' then
+            try('ZREMRANGEBYSCORE', 'left:' .. topic, '-inf', now)
             try('ZADD', 'left:' .. topic, now + 86400000, host)
         end
         if try('ZCARD', 'topic:' .. topic) == 0 then
@@ -83,10 +84,10 @@ end
 local function reply()
     local first = try('ZRANGE', 'hosts', 0, 0, 'WITHSCORES') or {}
     local complaints = {}
-    for key in pairs(broken) do
-        complaints[#complaints + 1] = key
+    for key, why in pairs(broken) do
+        complaints[#complaints + 1] = prefix .. key .. ': ' .. why
     end
-    return {epoch or '', first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
+    return {first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
 end
 """
 
@@ -129,7 +130,7 @@ return reply()
 )
 """KEYS: prefix. ARGV: host, ttl (ms), the longest ttl that is believed (ms), an epoch for an empty store, then topic, member, …
 
-Returns epoch, ms until the first host expires (-1: there is none), how many hosts there are, and the keys that are not ours."""
+Returns ms until the first host expires (-1: there is none), how many hosts there are, and what was wrong with a key."""
 
 BURY = _COMMON + "bury_the_dead()\nreturn reply()\n"
 """KEYS: prefix. Removes who expired; returns what BEAT returns."""

@@ -1,0 +1,88 @@
+"""Store: what the matchmaker sees of Redis. Whoever registers also removes the hosts that expire, as soon as one does."""
+
+import asyncio
+import random
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from openstack_zeromq.errors import StoreError
+from openstack_zeromq.matchmaker.base import Registration, Service
+from openstack_zeromq.matchmaker.redis.client import Prospect, RedisClient
+from openstack_zeromq.matchmaker.redis.following import Follower
+from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
+from openstack_zeromq.options import Settings
+
+_BURY_WITHIN = 0.5
+_UNDERTAKERS = 20
+"""How many nodes, of however many, try to bury the same dead."""
+_LATEST_BEAT = 1.3
+
+_T = TypeVar("_T")
+
+
+class RedisStore(Store):
+    """Redis, Valkey, or the one that Sentinels name; made and used within one asyncio loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = RedisClient(settings)
+        self._next_beat = settings.target_update * _LATEST_BEAT
+        self._undertaker: asyncio.Task[None] | None = None
+
+    @property
+    def name(self) -> str:
+        return self._client.name
+
+    async def follow(self, wanted: Wanted, heard: Heard) -> None:
+        await self._guarded(Follower(self._client, wanted, heard).run())
+
+    async def beat(self, registration: Registration) -> None:
+        prospect = await self._guarded(self._client.beat(registration))
+        self._attend(prospect)
+        if prospect.broken:
+            raise StoreError(
+                f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or allow this user to touch it"
+            )
+
+    async def services(self) -> list[Service]:
+        return await self._guarded(self._client.services())
+
+    async def close(self) -> None:
+        if self._undertaker is not None:
+            self._undertaker.cancel()
+        await self._client.close()
+
+    # private
+
+    def _attend(self, prospect: Prospect) -> None:
+        """Be there when the first host expires, if that is before the next beat; of many nodes, a few are enough."""
+        chosen = random.random() < _UNDERTAKERS / max(prospect.hosts, 1)  # noqa: S311 - spreads work, guards nothing
+        if prospect.first is None or prospect.first > self._next_beat or not chosen:
+            return
+        if self._undertaker is not None:
+            self._undertaker.cancel()
+        delay = prospect.first + random.uniform(0.02, _BURY_WITHIN)  # noqa: S311 - spreads work
+        self._undertaker = asyncio.create_task(self._bury_after(delay))
+
+    async def _bury_after(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+        try:
+            prospect = await self._guarded(self._client.bury())
+        except StoreError:
+            return  # the next beat will say what is wrong
+        self._undertaker = None
+        self._attend(prospect)
+
+    async def _guarded(self, work: Awaitable[_T]) -> _T:
+        """:raises StoreError: for whatever the library raises."""
+        try:
+            return await work
+        except (RedisError, OSError, TimeoutError) as exc:
+            raise StoreError(f"{self.name}: {_reason(exc)}") from None
+        except (ValueError, TypeError, LookupError) as exc:
+            raise StoreError(f"{self.name}: answers what is none of ours: {exc!r}") from None
+
+
+def _reason(exc: BaseException) -> str:
+    return str(exc) or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
