@@ -230,7 +230,7 @@ def _show(outlook: Written, plan: Plan, verdict: str) -> None:
     others = sorted({shape.topic_of(key) for key in outlook.published.ring} - set(plan.topics))
     if others:
         console.print(Text(f"not of interest, left as they are: {', '.join(others)} (--prune drops them)", style="dim"))
-    console.print(f"{plan.disk.path}: {verdict}, {len(outlook.published.ring)} keys from {outlook.published.source}")
+    console.print(f"{plan.disk.path}: {verdict}, keys {len(outlook.published.ring)}, from {outlook.published.source}")
 
 
 def _topics(named: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Rings for people: what changed, and what is held, as lines with a little colour that only repeats what the words say."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -25,7 +26,7 @@ def kept_back(held: Mapping[str, Held], how: str) -> Iterator[Text]:
         yield Text.assemble((topic, "bold"), f"  held: {', '.join(one.hosts)}")
         yield Text(f"  why    {one.why}", style="yellow")
         yield Text(f"  since  {_time(one.since)}" + (f", until {_time(one.until)}" if one.until else ""))
-        yield Text(f"  let go {how} {topic}")
+        yield Text(f"  let go {how} {shlex.quote(topic)}")
 
 
 def _time(seconds: int) -> str:
