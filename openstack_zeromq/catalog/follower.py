@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from oslo_log import log as logging
 
 from openstack_zeromq.errors import StoreError
-from openstack_zeromq.matchmaker.holding import Holding, Known, Reading, Rules
+from openstack_zeromq.matchmaker.holding import Holding, Known, Reading, Rules, Why
 from openstack_zeromq.matchmaker.store import Store, Wanted
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Follower:
         self.holding = Holding(rules, former)
         if former:
             self.holding.answers(time.monotonic())  # what is remembered is as old as this process, at least
-        self.canary_heard = False
+        self._canary = True
         self.away_since: float | None = None
         self.problem = ""
         self._store = store
@@ -62,20 +62,21 @@ class Follower:
     # what the store says
 
     def answers(self) -> None:
-        self._failures = 0
         self.holding.answers(time.monotonic())
-        if self.away_since is not None:
-            self.away_since, self.problem = None, ""
-            self._heard()
 
     def reading(self, reading: Reading) -> None:
         self.answers()
+        self._well()
         self.holding.read(reading, time.monotonic())
         self._heard()
 
     def canary(self, there: bool) -> None:
-        self.canary_heard = True
+        self._canary = there
         self.holding.canary(there, time.monotonic())
+        if there:
+            self._well()
+        else:
+            self._unwell(f"{self._store.name}: {Why.CANARY.value}")
         self._heard()
 
     def garbage(self, what: str) -> None:
@@ -86,7 +87,18 @@ class Follower:
     def _failed(self, why: str) -> None:
         self._failures += 1
         self.holding.failed()
+        self._unwell(why)
+
+    def _unwell(self, why: str) -> None:
         self.problem = why
         if self.away_since is None:
             self.away_since = time.monotonic()
             self._heard()
+
+    def _well(self) -> None:
+        """That something answers is not enough: what it says must be worth something."""
+        if self._canary:
+            self._failures = 0
+            if self.away_since is not None:
+                self.away_since, self.problem = None, ""
+                self._heard()

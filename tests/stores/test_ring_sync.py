@@ -1,6 +1,8 @@
 """The catalog keeps the ring: `zmqctl ring sync` against a real Consul, once and as a daemon that nothing ends."""
 
+import asyncio
 import ctypes
+import dataclasses
 import http.server
 import json
 import os
@@ -17,9 +19,11 @@ import pytest
 from fabric import eventually
 from icehouse import Reader
 from ring_node import Node, join, leave, zmqctl
-from servers import ConsulAgent
+from servers import ConsulAgent, RedisServer
 
-from openstack_zeromq.matchmaker import ring_file
+from openstack_zeromq.cli.settings import read
+from openstack_zeromq.matchmaker import choose, ring_file
+from openstack_zeromq.matchmaker.base import Registration
 from openstack_zeromq.matchmaker.ring import load
 
 
@@ -520,3 +524,52 @@ def test_systemd_is_told_when_the_watch_is_ready_and_when_it_stops(
         assert there.recv(100) == b"READY=1"
         assert node.stop() == 0
         assert there.recv(100) == b"STOPPING=1"
+
+
+# other stores, other rights
+
+
+def test_a_token_without_rights_changes_no_ring_and_the_reason_can_be_read(
+    make_consul: Callable[..., ConsulAgent], make_node: Callable[..., Node]
+) -> None:
+    agent = make_consul(acl=True)
+    node = make_node(agent, "compute")
+    join(agent, "compute", "c1", "c2")
+    assert node.run().returncode == 0
+    before = node.ring.read_bytes()
+    assert agent.token_management
+    node.config.write_text(
+        node.config.read_text().replace(agent.token_management, agent.make_token({"key_prefix": {"x": {"policy": "read"}}}))
+    )
+    done = node.run("--within", "2s")
+    assert done.returncode == 1
+    assert "the token needs read on services and nodes" in done.stderr
+    node.watch()
+    eventually(lambda: "the token needs read" in node.side_car().get("problem", ""))
+    assert node.ring.read_bytes() == before
+
+
+def test_a_ring_is_kept_from_redis_too(
+    shared_redis: RedisServer, shared_consul: ConsulAgent, make_node: Callable[..., Node]
+) -> None:
+    node = make_node(shared_consul, "compute", zmq_fabric="ring-from-redis")
+    node.config.write_text(
+        node.config.read_text() + f"[matchmaker_redis]\nhost = {shared_redis.host}\nport = {shared_redis.port}\n"
+    )
+    settings = dataclasses.replace(read(str(node.config)), matchmaker="redis")
+
+    async def register(host: str, *servers: str) -> None:
+        store = choose.store(dataclasses.replace(settings, host=host))
+        await store.beat(Registration(host, "10.0.0.9", 9501, {"compute": frozenset(servers)} if servers else {}))
+        await store.close()
+
+    for host in ("c1", "c2"):
+        asyncio.run(register(host, host, f"{host}@lvm"))
+    node.watch("--quiet-for", "0", "--store", "redis")
+    node.has("compute", "c1", "c2")
+    assert node.read()["compute:c1@lvm"] == ["c1"]
+    assert load(node.ring).endpoint("c1") == ring_file.Endpoint("10.0.0.9", 9501)
+    asyncio.run(register("c2"))
+    node.has("compute", "c1")
+    asyncio.run(register("c1"))
+    eventually(lambda: node.read() == {}), "both said that they leave"
