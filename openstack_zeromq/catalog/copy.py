@@ -154,6 +154,9 @@ class Publisher:
                 self._say(await self.publish())
             except (ZeroMQError, OSError) as exc:
                 self._say(str(exc))
+            except Exception as exc:  # the sync must outlive whatever a store can think of
+                LOG.exception("publishing failed")
+                self._say(f"{type(exc).__name__}: {exc}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), LOOK_EVERY)
 

@@ -70,8 +70,18 @@ class Disk:
         with contextlib.suppress(RingError, OSError):
             old, _ = self.contents()
         data, meta = shape.render(published, old, before.hosts if before else ring_file.NO_HOSTS)
-        for path, content in ((ring_file.meta_path(self.path), meta), (self.path, data)):
-            ring_file.write(_target(path), content, self.mode, self.owner, self.group)
+        side_car, ring_itself = _target(ring_file.meta_path(self.path)), _target(self.path)
+        ring_file.write(side_car, meta, *self._wishes(side_car, ring_itself))
+        ring_file.write(ring_itself, data, self.mode, self.owner, self.group)
+
+    def _wishes(self, side_car: Path, ring_itself: Path) -> tuple[int | None, int | None, int | None]:
+        """Mode, owner and group of the side-car: a new one may be read by whom the ring may be read."""
+        if side_car.exists() or not ring_itself.exists() or os.geteuid() != 0:
+            return self.mode, self.owner, self.group
+        there = ring_itself.stat()
+        wishes = (self.mode, stat.S_IMODE(there.st_mode)), (self.owner, there.st_uid), (self.group, there.st_gid)
+        mode, owner, group = (has if wish is None else wish for wish, has in wishes)
+        return mode, owner, group
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ Changes that come meanwhile are told as one.
 
 import asyncio
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -27,6 +28,7 @@ WEBHOOK_WITHIN = 5.0
 WEBHOOK_ATTEMPTS = 3
 
 _SHOWN = 500
+_NO_ANSWER = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Telling:
             }
             try:
                 await asyncio.to_thread(_post, self.webhook, json.dumps(document).encode())
-            except (OSError, ValueError) as exc:
+            except (*_NO_ANSWER, ValueError) as exc:
                 LOG.error("webhook %s failed %s times: %s", self.webhook, WEBHOOK_ATTEMPTS, exc)
 
     async def _run(self, changed: list[str]) -> None:
@@ -68,8 +70,8 @@ class Telling:
                     stderr=output,
                     start_new_session=True,
                 )
-            except OSError as exc:
-                LOG.error("%s cannot be run: %s", self.command[0], exc.strerror)
+            except (OSError, ValueError) as exc:
+                LOG.error("%s cannot be run: %s", self.command[0], exc)
                 return
             try:
                 status = await asyncio.wait_for(process.wait(), COMMAND_WITHIN)
@@ -121,11 +123,12 @@ class Teller:
 @tenacity.retry(
     stop=tenacity.stop_after_attempt(WEBHOOK_ATTEMPTS),
     wait=tenacity.wait_random_exponential(multiplier=0.2, max=2),
-    retry=tenacity.retry_if_exception_type(OSError),
+    retry=tenacity.retry_if_exception_type(_NO_ANSWER),
     reraise=True,
 )
 def _post(url: str, document: bytes) -> None:
-    """:raises OSError: nobody there takes it."""
+    """:raises OSError: nobody there takes it.
+    :raises HTTPException: it is no HTTP server."""
     request = urllib.request.Request(url, document, {"Content-Type": "application/json"})  # noqa: S310 - http(s), see the command
     with urllib.request.urlopen(request, timeout=WEBHOOK_WITHIN):  # noqa: S310  # nosec B310
         return

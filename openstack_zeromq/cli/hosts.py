@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 from rich.console import Console
@@ -47,16 +48,18 @@ def hosts(topic: str, config_file: str) -> None:
 @click.command()
 @config_file
 @click.option("--topic", help="Only this topic.")
+@click.option("--store", type=click.Choice(["consul", "redis", "sentinel"]), help="Which store. Default: the receiver's own.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
-def services(config_file: str, topic: str | None, as_json: bool) -> None:
+def services(config_file: str, topic: str | None, store: str | None, as_json: bool) -> None:
     """Every server of every topic in the matchmaker's store, and whether it is alive."""
     settings = read(config_file)
+    settings = replace(settings, matchmaker=store or settings.matchmaker)
     if settings.matchmaker not in {"redis", "sentinel", "consul"}:
-        fail(f"rpc_zmq_matchmaker = {settings.matchmaker} knows hosts, not who is alive; redis, sentinel and consul do")
+        fail(f"rpc_zmq_matchmaker = {settings.matchmaker} knows hosts, not who is alive; name a store that does with --store")
     try:
         found = [service for service in asyncio.run(_services(settings)) if topic in {None, service.topic}]
     except ZeroMQError as exc:
-        fail(f"{exc}; is the store of rpc_zmq_matchmaker = {settings.matchmaker} there?")
+        fail(f"{exc}; is {settings.matchmaker} there?")
     if as_json:
         click.echo(json.dumps([service._asdict() for service in found], indent=2))
     else:

@@ -410,7 +410,7 @@ def test_owner_group_and_mode_stay_or_become_what_is_asked_for(agent: ConsulAgen
     node.ring.chmod(0o640)
     os.chown(node.ring, 12, 34)
     assert node.run().returncode == 0
-    assert _facts(node.ring) == (12, 34, 0o640)
+    assert (_facts(node.ring), _facts(node.meta)) == ((12, 34, 0o640), (12, 34, 0o640))
     join(agent, "compute", "c1", "c2")
     assert node.run("--owner", 56, "--group", "78", "--mode", "0604").returncode == 0
     assert (_facts(node.ring), _facts(node.meta)) == ((56, 78, 0o604), (56, 78, 0o604))

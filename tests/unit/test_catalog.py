@@ -5,6 +5,7 @@ import dataclasses
 from catalog_views import HOSTS, VIEWS
 from hypothesis import given
 from hypothesis import strategies as st
+from icehouse import Reader
 
 from openstack_zeromq.catalog import shape
 from openstack_zeromq.catalog.changes import Change, changes, topics
@@ -13,7 +14,7 @@ from openstack_zeromq.catalog.shape import Held, Published
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.matchmaker.base import Member, Members
 from openstack_zeromq.matchmaker.holding import Held as Hold
-from openstack_zeromq.matchmaker.holding import Known, Mark, Why
+from openstack_zeromq.matchmaker.holding import Holding, Known, Mark, Reading, Rules, Why
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 
 TIMES = st.floats(0, 20, allow_nan=False)
@@ -152,3 +153,28 @@ def test_a_side_car_that_ansible_made_is_understood() -> None:
     ring = ring_file.render({"a": ["x"]})
     meta = ring_file.render_meta(ring, {"x": {"address": "10.0.0.1", "port": 9501}}, "ansible")
     assert shape.parse(ring, meta) == Published({"a": ("x",)}, {"x": Endpoint("10.0.0.1", 9501)}, source="ansible")
+
+
+# all of it together
+
+
+@given(st.lists(st.tuples(VIEWS, st.booleans()), min_size=1, max_size=6))
+def test_whatever_a_store_says_old_readers_can_live_with_the_ring_and_no_topic_that_had_a_host_loses_its_last(
+    said: list[tuple[dict[str, Members], bool]],
+) -> None:
+    asked = ["compute", "notes.info", "cinder-volume"]
+    on_disk, holding = Published(), Holding(Rules())
+    for now, (view, restarted) in enumerate(said):
+        if restarted:
+            holding = Holding(Rules(), shape.memory(on_disk, asked, now, 0.0))
+        for topic in asked:
+            good = {host: member for host, member in view.get(topic, {}).items() if shape.is_host(host)}
+            holding.read(Reading(topic, good), now)
+        after, _ = shape.shape(holding.topics, on_disk)
+        after = dataclasses.replace(after, held=shape.holds(holding.held, asked, 0.0, on_disk.held))
+        ring, meta = shape.render(after, shape.render(on_disk)[0], on_disk.hosts)
+        Reader(ring)
+        for topic in asked:
+            assert topic in after.ring or topic not in on_disk.ring
+        on_disk = shape.parse(ring, meta)
+        assert on_disk.says() == after.says()
