@@ -23,8 +23,8 @@ from openstack_zeromq.catalog.shape import Published
 from openstack_zeromq.errors import RingError, StoreError, ZeroMQError
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.matchmaker.base import Registration, Service
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_names import escape
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.names import escape
 from openstack_zeromq.matchmaker.holding import Mark, Reading
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
 from openstack_zeromq.options import Settings

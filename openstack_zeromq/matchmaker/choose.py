@@ -54,7 +54,7 @@ def store(settings: Settings) -> Store:
     """
     try:
         if settings.matchmaker == "consul":
-            from openstack_zeromq.matchmaker.consul_store import consul_store  # noqa: PLC0415 - only who uses it needs it
+            from openstack_zeromq.matchmaker.consul.store import consul_store  # noqa: PLC0415 - only who uses it needs it
 
             return consul_store(settings)
         from openstack_zeromq.matchmaker.redis.store import RedisStore  # noqa: PLC0415 - only who uses it needs it

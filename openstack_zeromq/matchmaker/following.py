@@ -18,9 +18,9 @@ from oslo_log import log as logging
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Matchmaker, Members, Registration, Topic, View
-from openstack_zeromq.matchmaker.holding import Holding, Reading, Rules
+from openstack_zeromq.matchmaker.holding import Holding, Reading, Rules, Why
 from openstack_zeromq.matchmaker.snapshot import Snapshot
-from openstack_zeromq.matchmaker.store import Store, Wanted
+from openstack_zeromq.matchmaker.store import Store, Wanted, ended
 
 LOG = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ _UNUSED_AFTER = 3600.0
 
 _READS = "reads"
 _BEATS = "registrations"
+_CANARY = "canary"
 _TIME = "time keeping"
 _SNAPSHOT = "snapshots"
 
@@ -161,9 +162,7 @@ class StoreMatchmaker(Matchmaker):
             asyncio.create_task(self._for_ever(_TIME, self._keep_time)),
         ]
         await self._stopped.wait()
-        for task in work:
-            task.cancel()
-        await asyncio.gather(*work, return_exceptions=True)
+        await ended(work)
         self._save()
         await self._store.close()
 
@@ -217,7 +216,8 @@ class StoreMatchmaker(Matchmaker):
             self._well(_BEATS)
         pause = self._beat_every * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the nodes' beats
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._beat_due.wait(), pause)
+            async with asyncio.timeout(pause):
+                await self._beat_due.wait()
 
     # the thread: what the store says
 
@@ -231,6 +231,10 @@ class StoreMatchmaker(Matchmaker):
         self._note(self._holding.read(reading, time.monotonic()))
 
     def canary(self, there: bool) -> None:
+        if there:
+            self._problems.pop(_CANARY, None)
+        else:
+            self._problems[_CANARY] = f"{_CANARY}: {Why.CANARY.value}"
         self._note(self._holding.canary(there, time.monotonic()))
 
     def garbage(self, what: str) -> None:

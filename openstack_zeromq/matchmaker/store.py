@@ -6,11 +6,20 @@ and raises `StoreError` when it cannot; whoever follows it decides, waits and co
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from openstack_zeromq.matchmaker.base import Registration, Service
 from openstack_zeromq.matchmaker.holding import Reading
+
+
+async def ended(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel `tasks` until they are done: libraries, and `asyncio.wait_for` of Python 3.11, may swallow a cancellation."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
 
 
 class Wanted:

@@ -82,14 +82,6 @@ class Fabric:
         self.now = end
         return until()
 
-    # the matchmaker's view
-
-    def hosts(self, topic: str) -> tuple[str, ...]:
-        return self.topics.get(topic, ())
-
-    def directed(self, topic: str, server: str) -> tuple[str, ...]:
-        return (server,) if server in self.receivers else self.hosts(topic)
-
     # chance
 
     def jitter(self) -> float:
@@ -157,6 +149,20 @@ class Receiver:
                 conn.at = None
 
 
+class View:
+    """What a matchmaker knows: nothing at first, for its store has not answered yet."""
+
+    def __init__(self, fabric: Fabric, known_at: float) -> None:
+        self._fabric = fabric
+        self._known_at = known_at
+
+    def hosts(self, topic: str) -> tuple[str, ...] | None:
+        return self._fabric.topics.get(topic, ()) if self._fabric.now >= self._known_at else None
+
+    def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
+        return (server,) if server in self._fabric.receivers else self.hosts(topic)
+
+
 class Life:
     """One process: everything here dies with it."""
 
@@ -166,7 +172,9 @@ class Life:
         self.name = receiver.name
         self.incarnation = fabric.random.getrandbits(62)
         facts = NodeFacts(self.name, fabric.bounds, REMEMBER, fabric.jitter)
-        self.node = Node(facts, fabric, fabric.now, Former(set(receiver.known)))
+        unknown_for = fabric.random.choice((0.0, 0.0, 0.01, 0.3, 1.5))
+        self.node = Node(facts, View(fabric, fabric.now + unknown_for), fabric.now, Former(set(receiver.known)))
+        fabric.after(unknown_for, self._routes_changed)
         self.conns: dict[str, Conn] = {}
         self.consumers: dict[bytes, Consumer] = {}
         self.to_services = Departures(self._answer_service)
@@ -176,6 +184,10 @@ class Life:
     @property
     def alive(self) -> bool:
         return self.receiver.life is self
+
+    def _routes_changed(self) -> None:
+        if self.alive:
+            self.do(self.node.routes_changed(self.fabric.now))
 
     def do(self, actions: Iterable[Action]) -> None:
         """As the receiver's loop does, one pass."""

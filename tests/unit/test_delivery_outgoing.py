@@ -2,9 +2,10 @@
 
 from collections import Counter as Counts
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from messages import REMEMBER, ROOMY, counts, message, resent, said
+from messages import REMEMBER, ROOMY, TOPIC, counts, message, resent, said
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.bounds import Bounds
@@ -31,7 +32,7 @@ class World:
 
     def __init__(self, bounds: Bounds = ROOMY, **links: LinkState) -> None:
         self.links: dict[str, LinkState] = {"a": UP, **links}
-        self.topic_hosts: tuple[str, ...] = tuple(sorted(links))
+        self.topic_hosts: tuple[str, ...] | None = tuple(sorted(links))
         self.here: set[Channel] = set()
         self.counts: Counts[str] = counts()
         facts = NodeFacts("a", bounds, REMEMBER, lambda: 1.0)
@@ -41,10 +42,10 @@ class World:
             self.pools.learn(host, frozenset())
         self.out = Outgoing(facts, Surroundings(self, self.links.get, self.here.__contains__, self.pools), self.counts)
 
-    def hosts(self, _topic: str) -> tuple[str, ...]:
+    def hosts(self, _topic: str) -> tuple[str, ...] | None:
         return self.topic_hosts
 
-    def directed(self, _topic: str, server: str) -> tuple[str, ...]:
+    def directed(self, _topic: str, server: str) -> tuple[str, ...] | None:
         return (server,) if server in self.links else self.topic_hosts
 
 
@@ -266,3 +267,37 @@ def test_a_pool_gets_its_copies_while_the_topic_waits_for_a_listener() -> None:
                 entry = AnswerEntry(action.message.id, answer, "", action.round)
                 assert told(world.out.answered("b", entry, 0.0)) == []
     assert world.out.pending == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"kind": Kind.FANOUT}, {"flags": Flag.MANDATORY}, {"server": "somewhere"}])
+def test_what_the_matchmaker_does_not_know_yet_waits_and_then_goes_in_order(more: dict[str, Any]) -> None:
+    world = World(b=UP)
+    world.topic_hosts = None
+    for number in (1, 2, 3):
+        actions = world.out.accept(CLIENT, message(number, **more), 0.0)
+        assert (told(actions), sent(actions)) == ([(number, Answer.ACCEPTED)], [])
+    assert sent(world.out.tick(1.0)) == []
+    world.topic_hosts = ("b",)
+    assert sent(world.out.routes_changed(2.0)) == [("b", 1), ("b", 2), ("b", 3)]
+    for number in (1, 2, 3):
+        assert told(world.out.answered("b", said(number), 3.0)) == [(number, Answer.TAKEN)]
+    assert world.out.pending == 0
+
+
+def test_what_stays_unknown_expires() -> None:
+    world = World(b=UP)
+    world.topic_hosts = None
+    world.out.accept(CLIENT, message(1, ttl_ms=10_000), 0.0)
+    assert told(world.out.tick(9.9)) == []
+    assert told(world.out.tick(10.0)) == [(1, Answer.EXPIRED)]
+    world.topic_hosts = ("b",)
+    assert sent(world.out.routes_changed(11.0)) == []
+
+
+def test_whoever_serves_it_here_gets_it_though_the_matchmaker_knows_nothing() -> None:
+    world = World()
+    world.topic_hosts = None
+    world.out.accept(CLIENT, message(1), 0.0)
+    world.here.add(TOPIC)
+    assert sent(world.out.served(TOPIC, 1.0)) == [("a", 1)]
+    assert sent(world.out.accept(CLIENT, message(2), 2.0)) == [("a", 2)]

@@ -24,7 +24,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = redis.call('GET', prefix .. 'epoch')
 
--- A key that somebody else made with another type, or that may not be touched, stops neither the other topics nor the other hosts.
+-- A key that somebody else made with another type, or that may not be touched, stops neither other topics nor other hosts.
 local broken = {}
 local function try(command, key, ...)
     local answer = redis.pcall(command, prefix .. key, ...)

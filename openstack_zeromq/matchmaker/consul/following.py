@@ -4,25 +4,27 @@ A **source** is a path that Consul can be asked for: a service of the catalog, o
 as soon as all sources of a topic have answered. Before a loss is told, the canary is looked at once more: a store that was
 replaced is to be noticed by that, not by what it lacks.
 
-An agent allows 200 connections: the first `FOLLOWED` sources have one of their own, the others are asked in turn.
+An agent allows 200 connections: the first `FOLLOWED` sources have one of their own, the others are asked in turn, twenty in a
+second.
 """
 
 import asyncio
 import random
 import time
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Member
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_instances import Told, joined
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.instances import Told, joined
 from openstack_zeromq.matchmaker.holding import Mark, Reading
-from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
+from openstack_zeromq.matchmaker.store import Heard, Store, Wanted, ended
 
-FOLLOWED = 80
-"""Sources with a blocking query of their own; well below `consul_client.CONNECTIONS`, registrations need some, too."""
+FOLLOWED = 60
+"""Sources with a blocking query of their own; well below `client.CONNECTIONS`, registrations need some, too."""
 
 _TURN = 0.05
 """Seconds between two questions for sources that have no query of their own."""
@@ -181,15 +183,19 @@ class FollowingStore(Store):
             await _pause(began, new, 4 * (time.monotonic() - answered))
 
     async def _take_turns(self, work: "_Work", heard: Heard) -> None:
-        """Ask for what has no query of its own."""
+        """Ask for what has no query of its own: what was never asked for at once, all others in turn."""
+        turn: deque[Source] = deque()
         while True:
-            await asyncio.sleep(_TURN * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the nodes' questions
-            for source in [source for source in self._topics if source not in work]:
+            source = next((source for source in self._topics if source not in self._told and source not in work), None)
+            if source is None:
+                await asyncio.sleep(_TURN * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the nodes' questions
+                source = turn.popleft() if turn else None
+                turn = turn or deque(source for source in self._topics if source not in work)
+            if source in self._topics and source not in work:
                 answer = await self._client.read(source.path, below=source.below)
                 heard.answers()
                 if answer.index != self._indices.get(source):
                     await self._take(source, answer, heard)
-                await asyncio.sleep(_TURN)
 
     async def _take(self, source: Source, answer: Answer, heard: Heard) -> None:
         """Tell what is new."""
@@ -231,7 +237,7 @@ class _Work:
     def __init__(self) -> None:
         self._tasks: dict[Source | None, asyncio.Task[None]] = {}
 
-    def __contains__(self, key: Source) -> bool:
+    def __contains__(self, key: Source | None) -> bool:
         return key in self._tasks
 
     def add(self, key: Source | None, work: Coroutine[Any, Any, None]) -> None:
@@ -252,9 +258,10 @@ class _Work:
             waiting.cancel()
 
     async def end(self) -> None:
+        await ended(self._tasks.values())
         for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            if not task.cancelled():
+                task.exception()  # one has been raised already; that there were others is no news
 
 
 async def _pause(began: float, new: bool, pause: float = 0.0) -> None:

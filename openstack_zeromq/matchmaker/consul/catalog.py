@@ -1,7 +1,7 @@
 """Consul's catalog as a store: a topic is a service, or several, and health decides.
 
 `[matchmaker_consul] services` says which services are which topic; any other topic is the service `prefix` and its name, escaped
-(`consul_names`). The receiver registers an instance of its own for each topic with the local agent, with a check that it beats.
+(`names`). The receiver registers an instance of its own for each topic with the local agent, with a check that it beats.
 
 A topic that the node serves no longer keeps its instance for a minute, critical and with `zmq_left` in its Meta: an instance that
 just vanished would look like an accident to whoever reads the catalog. The canary is Consul's own service.
@@ -13,13 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from openstack_zeromq.errors import MalformedError, StoreError
-from openstack_zeromq.matchmaker import consul_instances
 from openstack_zeromq.matchmaker.base import Registration, Service
-from openstack_zeromq.matchmaker.consul_address import own_address
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_following import Canary, FollowingStore, Source
-from openstack_zeromq.matchmaker.consul_instances import Instance, Told
-from openstack_zeromq.matchmaker.consul_names import escape, instance_id, unescape
+from openstack_zeromq.matchmaker.consul import instances as consul_instances
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.following import Canary, FollowingStore, Source
+from openstack_zeromq.matchmaker.consul.instances import Instance, Told
+from openstack_zeromq.matchmaker.consul.names import escape, instance_id, unescape
+from openstack_zeromq.matchmaker.consul.own_address import own_address
 from openstack_zeromq.matchmaker.holding import Mark
 from openstack_zeromq.matchmaker.store import Heard
 from openstack_zeromq.options import Settings

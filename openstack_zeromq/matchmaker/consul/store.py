@@ -1,7 +1,7 @@
 """Consul as a store: its catalog of services, or its keys, as `[matchmaker_consul] mode` says."""
 
-from openstack_zeromq.matchmaker.consul_catalog import CatalogStore
-from openstack_zeromq.matchmaker.consul_kv import KeyStore
+from openstack_zeromq.matchmaker.consul.catalog import CatalogStore
+from openstack_zeromq.matchmaker.consul.keys import KeyStore
 from openstack_zeromq.matchmaker.store import Store
 from openstack_zeromq.options import Settings
 

@@ -5,7 +5,10 @@ trusted: whether the cluster has a leader, and how old the answer is. Environmen
 nothing here: the options decide.
 """
 
+import asyncio
+import contextlib
 import json
+import os
 import random
 import ssl
 from collections.abc import Callable, Mapping
@@ -20,8 +23,9 @@ from openstack_zeromq.errors import ConfigError, StoreError
 from openstack_zeromq.options import CONSUL_GROUP, TLS
 from openstack_zeromq.options.values import Consul
 
-CONNECTIONS = 98
-"""Most connections of one store: an agent allows 200 for each client address, and `zmqctl ring sync` may want as many."""
+CONNECTIONS = 80
+"""Most connections of one store. An agent allows 200 for each client address; it counts those of a blocking query that was given
+up, by a receiver that ended, until their wait is over; and `zmqctl ring sync` may want as many."""
 
 OLD = 10.0
 """Seconds without contact to the leader after which a server's answer is not believed."""
@@ -100,7 +104,7 @@ class Client:
         return None if raw.status == 404 else self._parsed(raw, path) if raw.body else True
 
     async def put(self, path: str, data: bytes, **params: str) -> bool:
-        """Store bytes as a key's value; False when its conditions do not hold."""
+        """Store bytes as the value of a key; False when its conditions do not hold."""
         raw = await self._ask(self._http.put, path, list(params.items()), self._patience, data=data)
         return self._parsed(raw, path) is True
 
@@ -109,7 +113,9 @@ class Client:
         await self._ask(self._http.delete, path, [], self._patience)
 
     async def close(self) -> None:
-        await self._http.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._http.close()
 
     async def _ask(
         self, method: Callable[..., Any], path: str, query: list[tuple[str, str]], patience: float, **more: object
@@ -119,8 +125,10 @@ class Client:
             raw: _Raw = await method(_raw, f"/v1/{path}", query, headers=headers, connections_timeout=patience, **more)
         except TimeoutError:
             raise StoreError(f"{self.name}: no answer within {patience:.0f} s") from None
+        except aiohttp.ClientSSLError as exc:
+            raise StoreError(f"{self.name}: TLS: {exc}") from None
         except aiohttp.ClientConnectorError as exc:
-            raise StoreError(f"{self.name}: {exc.os_error.strerror or exc.os_error}") from None
+            raise StoreError(f"{self.name}: {os.strerror(exc.errno) if exc.errno else exc.os_error}") from None
         except (aiohttp.ClientError, OSError) as exc:
             raise StoreError(f"{self.name}: {exc or type(exc).__name__}") from None
         except (ValueError, ConsulException) as exc:

@@ -1,9 +1,10 @@
 """Consul's keys as a store: a key for each host of a topic, bound to a session that its receiver renews.
 
     <prefix>zeromq/<fabric>/topics/<topic>/<host>    {"address": "10.0.0.1", "port": 9501, "servers": ["c1"]} or {"left": true}
+    <prefix>zeromq/<fabric>/hosts/<host>             ["compute"]: topics of which the host may have a key
     <prefix>zeromq/<fabric>/canary                   any text: another one, and the store is another one
 
-Topic and host are escaped (`consul_names`). Consul ends a session that nobody renewed after twice its TTL, of 10 s at least, and
+Topic and host are escaped (`names`). Consul ends a session that nobody renewed after twice its TTL, of 10 s at least, and
 removes its keys: a node that died is gone after `zmq_target_expire`, but not before 20 s. A topic that the node serves no longer
 keeps its key for a minute, saying so: a key that just vanished would look like an accident to whoever reads the topic.
 
@@ -22,11 +23,11 @@ from typing import Any, NamedTuple
 from openstack_zeromq import address
 from openstack_zeromq.errors import MalformedError, StoreError
 from openstack_zeromq.matchmaker.base import Member, Registration, Service
-from openstack_zeromq.matchmaker.consul_address import own_address
-from openstack_zeromq.matchmaker.consul_client import Answer, Client
-from openstack_zeromq.matchmaker.consul_following import Canary, FollowingStore, Source
-from openstack_zeromq.matchmaker.consul_instances import Told
-from openstack_zeromq.matchmaker.consul_names import escape, unescape
+from openstack_zeromq.matchmaker.consul.client import Answer, Client
+from openstack_zeromq.matchmaker.consul.following import Canary, FollowingStore, Source
+from openstack_zeromq.matchmaker.consul.instances import Told
+from openstack_zeromq.matchmaker.consul.names import escape, unescape
+from openstack_zeromq.matchmaker.consul.own_address import own_address
 from openstack_zeromq.matchmaker.holding import Mark
 from openstack_zeromq.matchmaker.store import Heard
 from openstack_zeromq.options import Settings
@@ -49,7 +50,9 @@ class KeyStore(FollowingStore):
         self._expire = settings.target_expire
         self._root = f"{escape_path(settings.consul.prefix)}zeromq/{settings.fabric}"
         self._tide = 0
-        self._session = ""
+        self._own_key = f"{self._root}/hosts/{escape(settings.host)}"
+        self._session = self._noted = ""
+        self._lost = False
         self._shown: dict[str, str] = {}
         self._left: dict[str, float] = {}
 
@@ -88,7 +91,7 @@ class KeyStore(FollowingStore):
         """Ask the leader for the tide. When it is lower than it was, the store is an older one: our keys may not be in it."""
         tide = (await self._client.read(f"kv/{self._root}/never", leader=True)).index
         if tide < self._tide:
-            self._shown.clear()
+            self._lost = True
         self._tide = tide
 
     async def services(self) -> list[Service]:
@@ -113,37 +116,46 @@ class KeyStore(FollowingStore):
     async def beat(self, registration: Registration) -> None:
         if not self._given.register:
             return
-        await self._keep_session(registration)
+        await self._keep_session()
         own = registration.address or await self._own_address()
-        wanted = {self._key(topic): _written(registration, topic, own) for topic in registration.topics}
-        gone = [key for key in self._shown if key not in wanted]
-        for key, text in wanted.items():
-            if self._shown.get(key) != text:
-                await self._put(key, text)
-                self._shown[key] = text
-                self._left.pop(key, None)
-        for key in gone:
-            await self._put(key, json.dumps({"left": True}))
-            del self._shown[key]
-            self._left[key] = time.monotonic()
-        for key in [key for key, since in self._left.items() if time.monotonic() - since >= LEFT_SHOWN]:
-            await self._client.delete(f"kv/{key}")
-            del self._left[key]
+        wanted = {topic: _written(registration, topic, own) for topic in registration.topics}
+        await self._note(wanted.keys() | self._shown.keys() | self._left.keys())
+        for topic, text in wanted.items():
+            if self._shown.get(topic) != text:
+                await self._put(self._key(topic), text)
+                self._shown[topic] = text
+                self._left.pop(topic, None)
+        for topic in self._shown.keys() - wanted.keys():
+            await self._put(self._key(topic), json.dumps({"left": True}))
+            del self._shown[topic]
+            self._left[topic] = time.monotonic()
+        for topic in [topic for topic, since in self._left.items() if time.monotonic() - since >= LEFT_SHOWN]:
+            await self._client.delete(f"kv/{self._key(topic)}")
+            del self._left[topic]
         await self._keep_canary()
 
     def _key(self, topic: str) -> str:
         return f"{self._root}/topics/{escape(topic)}/{escape(self._host)}"
 
-    async def _keep_session(self, registration: Registration) -> None:
+    async def _note(self, topics: Iterable[str]) -> None:
+        """Have it written which keys there may be, before there are."""
+        noted = json.dumps(sorted(topics))
+        if noted != self._noted:
+            await self._put(self._own_key, noted)
+            self._noted = noted
+
+    async def _keep_session(self) -> None:
         """Renew the session; where there is none, go on with that of this node's last receiver, or make one."""
-        if self._session and await self._renewed(self._session):
+        if self._session and not self._lost and await self._renewed(self._session):
             return
-        self._session, former = "", ""
+        self._session = self._noted = ""
+        self._lost = False
         self._shown.clear()
-        for topic in registration.topics:
-            former = former or await self._owner(self._key(topic))
-        if former and await self._renewed(former):
-            self._session = former
+        self._left.clear()
+        values = _values((await self._client.read(f"kv/{self._own_key}", leader=True)).content)
+        if values and values[0].session and await self._renewed(values[0].session):
+            self._session = values[0].session
+            self._shown = dict.fromkeys(_topics(values[0].text), "")
             return
         made = await self._client.order(
             "session/create",
@@ -252,6 +264,15 @@ def _entry(value: _Value, root: str) -> _Entry:
     if not (port is None or (isinstance(port, int) and 0 < port < 65536)):
         raise MalformedError("port")
     return _Entry(topic, host, where, port, tuple(sorted({address.compact(server) for server in servers})), False)
+
+
+def _topics(text: str) -> list[str]:
+    """Those that a host noted."""
+    try:
+        noted = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return [topic for topic in noted if isinstance(topic, str)] if isinstance(noted, list) else []
 
 
 def _written(registration: Registration, topic: str, own: str) -> str:
