@@ -24,7 +24,7 @@ from openstack_zeromq.errors import RingError, StoreError, ZeroMQError
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.matchmaker.base import Registration, Service
 from openstack_zeromq.matchmaker.consul.client import Answer, Client
-from openstack_zeromq.matchmaker.consul.names import escape
+from openstack_zeromq.matchmaker.consul.keys import escape_path
 from openstack_zeromq.matchmaker.holding import Mark, Reading
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
 from openstack_zeromq.options import Settings
@@ -46,7 +46,7 @@ class TooLargeError(ZeroMQError):
 
 def key_of(settings: Settings) -> str:
     """Where the ring of the fabric is, below /v1/kv/."""
-    return f"{settings.consul.prefix}zeromq/{escape(settings.fabric)}/ring"
+    return f"{escape_path(settings.consul.prefix)}zeromq/{settings.fabric}/ring"
 
 
 def pack(ring: bytes, meta: bytes | None) -> bytes:
