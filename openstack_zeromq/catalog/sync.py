@@ -26,7 +26,7 @@ from openstack_zeromq.matchmaker.store import Store
 
 LOG = logging.getLogger(__name__)
 
-TICK = 0.2
+TICK = 0.4
 """Seconds between two looks at the clock, at the disk and for requests."""
 
 AWAY_AFTER = 3.0
