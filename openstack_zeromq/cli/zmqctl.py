@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from openstack_zeromq.cli.hosts import hosts, services
@@ -64,13 +65,29 @@ def _show(answer: dict[str, Any]) -> None:
         f" incarnation {answer['incarnation']}, wire {answer['wire']}",
         soft_wrap=True,
     )
-    finder = answer["matchmaker"]
-    problem = finder["problem"]
-    console.print(f"matchmaker {finder['backend']}" + (f": [red]{problem}[/]" if problem else ""))
+    _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
     counted = {name: count for name, count in answer["counters"].items() if count}
     console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
+
+
+def _show_matchmaker(console: Console, finder: dict[str, Any]) -> None:
+    """What it knows, and why that may be old."""
+    heard = finder.get("heard_s_ago")
+    known = f"knows {len(finder['topics'])} topics" if "topics" in finder else "everything is here"
+    console.print(f"matchmaker {finder['backend']}, {known}" + (f", heard {heard} s ago" if heard is not None else ""))
+    if finder["problem"]:
+        console.print(f"  [red]{escape(finder['problem'])}[/]; what is known is kept", soft_wrap=True)
+    if finder.get("stale"):
+        console.print(f"  [yellow]not confirmed since the start:[/] {', '.join(finder['stale'])}", soft_wrap=True)
+    for topic, held in finder.get("held", {}).items():
+        hosts = ", ".join(held["hosts"])
+        console.print(
+            f"  [yellow]held:[/] {topic} keeps {hosts}, for {held['for_s']:.0f} s: {held['why']};"
+            f" zmqctl ring release {topic} lets go",
+            soft_wrap=True,
+        )
 
 
 def _table(console: Console, first: str, *columns: str, rows: object) -> None:
