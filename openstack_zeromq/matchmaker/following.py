@@ -90,7 +90,10 @@ class StoreMatchmaker(Matchmaker):
 
     @property
     def problem(self) -> str:
-        return "; ".join(list(self._problems.values()))
+        reasons: dict[str, list[str]] = {}
+        for what, why in list(self._problems.items()):
+            reasons.setdefault(why, []).append(what)
+        return "; ".join(f"{' and '.join(whats)}: {why}" for why, whats in reasons.items())
 
     def status(self) -> dict[str, object]:
         now = time.monotonic()
@@ -200,7 +203,7 @@ class StoreMatchmaker(Matchmaker):
         if what == _READS:
             self._holding.failed()
         self._counts[f"failed_{what}"] += 1
-        self._problems[what] = f"{what}: {why}"
+        self._problems[what] = why
 
     def _well(self, what: str) -> None:
         self._failures[what] = 0

@@ -79,8 +79,11 @@ def _host(scheme: str, text: str) -> _Host:
     try:
         parts = urlsplit(f"//{text}")
         host = _Host(unquote(parts.username or ""), unquote(parts.password or ""), parts.hostname or "", parts.port or 0)
-    except ValueError as exc:
-        raise ConfigError(f"[DEFAULT] transport_url = {scheme}://…: {exc}; write {scheme}://host:port") from None
+    except ValueError:  # its text could show a part of a password
+        raise ConfigError(
+            f"[DEFAULT] transport_url = {scheme}://…: has no port that can be read; write {scheme}://host:port, and a password"
+            " percent-encoded"
+        ) from None
     if not host.name:
         raise ConfigError(f"[DEFAULT] transport_url = {scheme}://…: names no host; write {scheme}://host:port")
     return host

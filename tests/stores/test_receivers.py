@@ -1,6 +1,9 @@
 """Receivers that find each other through a store, with real services on them: what joins is found, what leaves is gone, and
 nobody notices when the store is away."""
 
+import contextlib
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -205,3 +208,33 @@ def test_nobody_notices_a_minute_without_the_store(on_store: OnStore) -> None:
         caller.join()
     assert errors == []
     assert min(before.values()) > OUTAGE, before
+
+
+def test_services_and_receivers_with_the_urls_of_old_configurations_find_each_other(make_fabric: Callable[..., Fabric]) -> None:
+    with RedisServer("redis7", password="p@ss") as redis:
+        url = f"zmq+redis://:p%40ss@{redis.host}:{redis.port}/2"
+        fabric = make_fabric(nodes=2, ring={}, sections={"DEFAULT": {"transport_url": url}})
+        assert fabric.status("n1")["matchmaker"]["backend"] == "redis"
+        fabric.server("n2", "compute", Echo("n2"))
+        transport = oslo_messaging.get_rpc_transport(fabric.conf("n1"))
+        try:
+            client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic="compute"), timeout=10)
+            assert client.call({}, "echo", text="old") == "old from n2"
+        finally:
+            transport.cleanup()
+        assert redis.cli("-n", "2", "zcard", "{zmq:openstack}:topic:compute").strip() == "1"
+
+
+def test_nothing_that_is_said_to_the_admin_socket_hurts(make_fabric: Callable[..., Fabric]) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]})
+    answers = {}
+    for said in (b"", b"\n", b'{"ask": "status"}\n', b"garbage\n", b"[1]\n", b'{"ask": "nothing"}\n', b"x" * 100_000, b"\xff\n"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5)
+            connection.connect(str(fabric.ipc_dir("n1") / "receiver.admin"))
+            with contextlib.suppress(BrokenPipeError):
+                connection.sendall(said)
+            with contextlib.suppress(ConnectionResetError), connection.makefile("rb") as file:
+                answers[said[:20]] = json.loads(file.read() or b"{}")
+    assert {said for said, answer in answers.items() if answer.get("node") == "n1"} == {b"", b"\n", b'{"ask": "status"}\n'}
+    assert fabric.hosts("n1", "compute") == ["n1"]

@@ -80,6 +80,7 @@ def test_who_is_killed_is_gone_when_its_time_is_over(any_redis: RedisServer, mak
     killed.close()
     reader.finds("compute", "reader", within=TTL + 1)
     reader.finds("volume")
+    assert "failed_reads" not in reader.status()["counters"], "a store that has nothing to say is not away"
 
 
 def test_the_last_host_of_a_topic_is_held_when_it_dies_and_released_by_hand(any_redis: RedisServer, make_node: MakeNode) -> None:

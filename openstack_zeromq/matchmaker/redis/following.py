@@ -56,6 +56,8 @@ class Follower:
                 continue
             asked = False
             self._heard.answers()
+            if message["type"] == "pong":
+                continue
             self._message(text(message["channel"]).removeprefix(self._channel("")), message["type"], message["data"])
 
     async def _keep_up(self) -> None:

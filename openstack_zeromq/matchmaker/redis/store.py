@@ -85,4 +85,8 @@ class RedisStore(Store):
 
 
 def _reason(exc: BaseException) -> str:
+    """In a word where there is one: the library repeats where it is."""
+    cause = exc.__cause__ or exc.__context__
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection is refused"
     return str(exc) or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
