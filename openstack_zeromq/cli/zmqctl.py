@@ -5,30 +5,43 @@ import sys
 from typing import Any
 
 import click
-from oslo_config import cfg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from openstack_zeromq import options
+from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
-from openstack_zeromq.cli.probe import probe
-from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.cli.ring import ring
+from openstack_zeromq.cli.settings import config_file, read
 from openstack_zeromq.receiver import admin
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands; `probe` needs all of oslo.messaging, which nobody else should wait for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "probe"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "probe":
+            from openstack_zeromq.cli.probe import probe  # noqa: PLC0415 - see above
+
+            return probe
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="openstack-zeromq")
 def main() -> None:
     """Look at a node of the bus, and try it out."""
 
 
 @main.command()
-@click.option("--config-file", required=True, type=click.Path(exists=True, dir_okay=False), help="The node's zeromq.conf.")
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="Print the receiver's answer as it is.")
 def status(config_file: str, as_json: bool) -> None:
     """What the receiver of this node is doing."""
-    settings = _settings(config_file)
+    settings = read(config_file)
     try:
         answer = admin.ask(settings.ipc_dir)
     except (OSError, ValueError) as exc:
@@ -39,19 +52,10 @@ def status(config_file: str, as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(hosts)
 main.add_command(matrix)
-main.add_command(probe)
-
-
-def _settings(config_file: str) -> options.Settings:
-    conf = cfg.ConfigOpts()
-    options.register(conf)
-    options.register_store_url(conf)
-    try:
-        conf(["--config-file", config_file], project="openstack-zeromq", prog="zmqctl")
-        return options.settings(conf)
-    except (ZeroMQError, cfg.Error) as exc:
-        sys.exit(f"zmqctl: {' '.join(str(exc).split())}")
+main.add_command(ring)
+main.add_command(services)
 
 
 def _show(answer: dict[str, Any]) -> None:

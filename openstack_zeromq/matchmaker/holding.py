@@ -72,10 +72,11 @@ class Held:
 
 
 class Known(NamedTuple):
-    """What is remembered of a topic over a restart."""
+    """What is remembered of a topic over a restart; `held` in the new clock."""
 
     members: Members
     mark: Mark
+    held: Held | None = None
 
 
 @dataclass(slots=True)
@@ -95,8 +96,10 @@ class Holding:
         """`former`: the topics that were known before a restart; they are stale until the store confirms them."""
         self.counts: Counts[str] = Counts()
         self._rules = rules
-        self._topics = {name: _Topic(known.members, known.mark) for name, known in (former or {}).items()}
-        self._warm_until = float("-inf")
+        remembered = former or {}
+        self._topics = {name: _Topic(known.members, known.mark, held=known.held) for name, known in remembered.items()}
+        held = [known.held for known in remembered.values() if known.held is not None]
+        self._warm_until = max((one.until or 0.0 for one in held if one.why is Why.WARM_UP), default=float("-inf"))
         self._heard: float | None = None
         self._away = False
         self._canary = True
@@ -110,7 +113,7 @@ class Holding:
     @property
     def known(self) -> dict[str, Known]:
         """What to remember for the next start."""
-        return {name: Known(topic.members, topic.mark) for name, topic in self._topics.items()}
+        return {name: Known(topic.members, topic.mark, topic.held) for name, topic in self._topics.items()}
 
     @property
     def held(self) -> dict[str, Held]:
@@ -163,7 +166,7 @@ class Holding:
         due = [
             name
             for name, topic in self._topics.items()
-            if topic.held is not None and topic.held.until is not None and topic.held.until <= now
+            if topic.offered is not None and topic.held is not None and topic.held.until is not None and topic.held.until <= now
         ]
         changes = [self._judge(name, self._topics[name], (), now) for name in due]
         return any(changes)
@@ -214,15 +217,18 @@ class Holding:
 
     def _doubt(self, name: str, topic: _Topic, gone: Members, now: float) -> Held | None:
         """Why `gone` may be an accident; None: it is to be believed."""
-        since = now if topic.held is None else topic.held.since
         hosts = tuple(sorted(gone))
+
+        def since(why: Why) -> float:
+            return topic.held.since if topic.held is not None and topic.held.why is why else now
+
         if not self._canary:
-            return Held(Why.CANARY, hosts, since, None)
+            return Held(Why.CANARY, hosts, since(Why.CANARY), None)
         if self.warming_up(now):
-            return Held(Why.WARM_UP, hosts, since, self._warm_until)
+            return Held(Why.WARM_UP, hosts, since(Why.WARM_UP), self._warm_until)
         if not topic.offered and not self._rules.allow_empty & {name, EVERY}:
-            return Held(Why.EMPTY, hosts, since, None)
-        until = since + self._rules.shrink_hold
+            return Held(Why.EMPTY, hosts, since(Why.EMPTY), None)
+        until = since(Why.SHRINK) + self._rules.shrink_hold
         if len(gone) > 2 and 2 * len(gone) > len(topic.members) and now < until:
-            return Held(Why.SHRINK, hosts, since, until)
+            return Held(Why.SHRINK, hosts, since(Why.SHRINK), until)
         return None

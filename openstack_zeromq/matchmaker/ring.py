@@ -111,12 +111,12 @@ def read(path: Path) -> tuple[bytes, bytes | None]:
     :raises RingError: one of them cannot be read.
     """
     try:
-        ring = _bytes(path)
+        ring = contents(path)
     except OSError as exc:
         raise RingError(f"{exc.strerror}; write a ring there") from None
     meta = ring_file.meta_path(path)
     try:
-        return ring, _bytes(meta)
+        return ring, contents(meta)
     except FileNotFoundError:
         return ring, None
     except OSError as exc:
@@ -128,6 +128,8 @@ def arrange(ring_bytes: bytes, meta_bytes: bytes | None) -> View:
     ring = ring_file.parse(ring_bytes)
     endpoints = ring_file.NO_HOSTS if meta_bytes is None else ring_file.parse_meta(meta_bytes, ring_bytes)
     servers: dict[str, dict[str, tuple[str, ...]]] = {}
+    for topic, there in (ring_file.parse_servers(meta_bytes, ring_bytes) if meta_bytes is not None else {}).items():
+        servers[compact(topic)] = {compact(server): hosts for server, hosts in there.items()}
     for key, hosts in ring.items():
         topic, colon, server = key.partition(":")
         if colon:
@@ -149,8 +151,12 @@ def _doubt(before: View, after: View) -> None:
         raise RingError("has no topic any more, the last ones are held; restart the receiver if that is meant")
 
 
-def _bytes(path: Path) -> bytes:
-    """A directory has no ring, and a FIFO would never end; a symlink may lead to one."""
+def contents(path: Path) -> bytes:
+    """The bytes of a ring or side-car. A directory has none, and a FIFO would never end; a symlink may lead to one.
+
+    :raises RingError: it is no regular file.
+    :raises OSError: as the file system says.
+    """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -8,14 +8,17 @@ it names the sha256 of the ring it was made for.
 Pure functions but for `write`, which replaces a file so that a reader sees the old bytes or the new, never half.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from openstack_zeromq.errors import RingError
 
@@ -75,11 +78,21 @@ def parse(data: bytes) -> Ring:
     return ring
 
 
-def render_meta(ring_bytes: bytes, hosts: Mapping[str, Mapping[str, object]], source: str) -> bytes:
-    """The side-car for `ring_bytes`: `hosts` is host -> {"address": str, "port": int}, `source` says who made it."""
+def render_meta(
+    ring_bytes: bytes,
+    hosts: Mapping[str, Mapping[str, object]],
+    source: str,
+    more: Mapping[str, object] | None = None,
+) -> bytes:
+    """The side-car for `ring_bytes`: `hosts` is host -> {"address": str, "port": int}, `source` says who made it.
+
+    `more` are further facts; in it `replaces` ({"sha256", "hosts"}) names the ring that lies there until this one is written, and
+    `servers` (topic -> server -> hosts) has those that the ring itself cannot name.
+    """
     document = {
+        **(more or {}),
         "hosts": {name: dict(facts) for name, facts in hosts.items()},
-        "sha256": hashlib.sha256(ring_bytes).hexdigest(),
+        "sha256": sha256(ring_bytes),
         "source": source,
     }
     data = _dump(document)
@@ -90,15 +103,56 @@ def render_meta(ring_bytes: bytes, hosts: Mapping[str, Mapping[str, object]], so
 def parse_meta(data: bytes, ring_bytes: bytes) -> Mapping[str, Endpoint]:
     """Host -> endpoint out of a side-car; empty when it was made for another ring than `ring_bytes`.
 
+    The side-car is written before its ring: in between, and after a crash there, it counts for the ring that it replaces, too.
+
     :raises RingError: when it is not a side-car at all.
     """
+    facts = load_meta(data)
     try:
-        raw = json.loads(data)
-        if raw["sha256"] != hashlib.sha256(ring_bytes).hexdigest():
-            return NO_HOSTS
-        return {name: _endpoint(name, facts) for name, facts in raw["hosts"].items()}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as exc:
+        digest, replaced = sha256(ring_bytes), facts.get("replaces") or {"sha256": ""}
+        if facts["sha256"] == digest:
+            return _endpoints(facts)
+        if replaced["sha256"] == digest:
+            return {**_endpoints(replaced), **_endpoints(facts)}
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise RingError(f"the ring's side-car is not usable: {exc!r}") from None
+    return NO_HOSTS
+
+
+def parse_servers(data: bytes, ring_bytes: bytes) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    """Topic -> server -> hosts out of a side-car, for servers that the ring cannot name; empty when it was made for another ring.
+
+    :raises RingError: when it is not a side-car at all.
+    """
+    facts = load_meta(data)
+    try:
+        if facts["sha256"] != sha256(ring_bytes):
+            return {}
+        return {
+            topic: {server: tuple(map(str, hosts)) for server, hosts in servers.items()}
+            for topic, servers in facts.get("servers", {}).items()
+        }
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise RingError(f"the ring's side-car is not usable: {exc!r}") from None
+
+
+def load_meta(data: bytes) -> dict[str, Any]:
+    """What a side-car says, not yet looked at.
+
+    :raises RingError: it is no JSON object.
+    """
+    try:
+        facts = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise RingError(f"the ring's side-car is not usable: {exc!r}") from None
+    if not isinstance(facts, dict):
+        raise RingError(f"the ring's side-car is not usable: it is a JSON {type(facts).__name__}, not an object")
+    return facts
+
+
+def sha256(ring_bytes: bytes) -> str:
+    """How a side-car names its ring."""
+    return hashlib.sha256(ring_bytes).hexdigest()
 
 
 def meta_path(ringfile: str | os.PathLike[str]) -> Path:
@@ -107,17 +161,25 @@ def meta_path(ringfile: str | os.PathLike[str]) -> Path:
     return path.with_name(f"{path.stem}.meta{path.suffix}")
 
 
-def write(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) -> bool:
+def write(
+    path: str | os.PathLike[str], data: bytes, mode: int | None = 0o644, owner: int | None = None, group: int | None = None
+) -> bool:
     """Make `path` hold `data`; True when it did not before. Crash-safe: temporary file, fsync, rename, fsync.
+
+    `mode` None: as it is, 0644 for a new file. `owner` and `group` None: as they are, as far as this process may.
 
     :raises OSError: as the file system says.
     """
     target = Path(path)
-    if target.is_file() and target.read_bytes() == data and (target.stat().st_mode & 0o7777) == mode:
+    there = target.stat() if target.is_file() else None
+    if mode is None:
+        mode = 0o644 if there is None else stat.S_IMODE(there.st_mode)
+    if there is not None and _is_so(there, mode, owner, group) and target.read_bytes() == data:
         return False
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
+            _own(file.fileno(), there, owner, group)
             os.fchmod(file.fileno(), mode)
             file.write(data)
             file.flush()
@@ -134,6 +196,20 @@ def write(path: str | os.PathLike[str], data: bytes, mode: int = 0o644) -> bool:
     return True
 
 
+def _is_so(there: os.stat_result, mode: int, owner: int | None, group: int | None) -> bool:
+    return stat.S_IMODE(there.st_mode) == mode and owner in {None, there.st_uid} and group in {None, there.st_gid}
+
+
+def _own(handle: int, there: os.stat_result | None, owner: int | None, group: int | None) -> None:
+    """Give a new file the owner and group that are asked for, else those of the one that it replaces."""
+    if there is not None:
+        for uid, gid in ((there.st_uid, -1), (-1, there.st_gid)):
+            with contextlib.suppress(PermissionError):  # who is not root may only give it to his own groups
+                os.fchown(handle, uid, gid)
+    if owner is not None or group is not None:
+        os.fchown(handle, -1 if owner is None else owner, -1 if group is None else group)
+
+
 def _dump(document: object) -> bytes:
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
@@ -144,6 +220,10 @@ def _check_topic(topic: object, hosts: list[object] | list[str]) -> None:
     for host in hosts:
         if not isinstance(host, str) or not host or host != host.strip():
             raise RingError(f"ring topic {topic!r}: {host!r} is no host name")
+
+
+def _endpoints(facts: dict[str, Any]) -> dict[str, Endpoint]:
+    return {name: _endpoint(name, said) for name, said in facts["hosts"].items()}
 
 
 def _endpoint(name: str, facts: dict[str, object]) -> Endpoint:

@@ -135,7 +135,10 @@ _RING = [
         default="/etc/oslo/matchmaker_ring.json",
         deprecated_opts=[cfg.DeprecatedOpt("matchmaker_ringfile", group="DEFAULT")],
         help="The ring: a JSON object of topic -> list of hosts.",
-    )
+    ),
+    cfg.ListOpt(
+        "topics", default=[], help="Topics that `zmqctl ring sync` writes into the ring; it leaves all others as they are."
+    ),
 ]
 
 

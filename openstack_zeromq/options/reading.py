@@ -41,6 +41,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             consumer_credit=node.zmq_consumer_credit,
             link_idle=node.zmq_link_idle,
             ringfile=ring.ringfile,
+            ring_topics=tuple(ring.topics),
             address=node.zmq_address,
             fabric=node.zmq_fabric,
             state_dir=os.path.normpath(node.zmq_state_dir),

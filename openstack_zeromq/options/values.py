@@ -66,6 +66,7 @@ class Settings:
     consumer_credit: int
     link_idle: float
     ringfile: str
+    ring_topics: tuple[str, ...]
     address: str
     fabric: str
     state_dir: str

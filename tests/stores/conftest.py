@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ring_node import Node
 from servers import Authority, ConsulAgent, RedisServer, SentinelGroup
 
 
@@ -85,3 +86,18 @@ def make_sentinels() -> Iterator[Callable[..., SentinelGroup]]:
 def clock_file(tmp_path: Path) -> Path:
     """For `make_redis(clock_file=clock_file)`, whose `clock_jump` then works."""
     return tmp_path / "clock"
+
+
+@pytest.fixture
+def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+    made: list[Node] = []
+
+    def make(agent: ConsulAgent, *topics: str, **options: object) -> Node:
+        node = Node(tmp_path / f"node{len(made)}", agent, *topics, **options)
+        made.append(node)
+        return node
+
+    yield make
+    for node in made:
+        if node.still_runs():
+            node.kill()

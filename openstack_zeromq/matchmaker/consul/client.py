@@ -105,6 +105,11 @@ class Client:
         raw = await self._ask(self._http.put, path, query, self._patience, data=data)
         return None if raw.status == 404 else self._parsed(raw, path) if raw.body else True
 
+    async def put(self, path: str, data: bytes, **params: str) -> bool:
+        """Store bytes as the value of a key; False when its conditions do not hold."""
+        raw = await self._ask(self._http.put, path, list(params.items()), self._patience, data=data)
+        return self._parsed(raw, path) is True
+
     async def delete(self, path: str) -> None:
         """Remove something; well, too, if it is not there."""
         await self._ask(self._http.delete, path, self._place(path), self._patience)

@@ -1,0 +1,195 @@
+"""`zmqctl ring`: look at a ring, check it, compare it, and let go of what is held back."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from openstack_zeromq.catalog import release as requests
+from openstack_zeromq.catalog import shape
+from openstack_zeromq.catalog.changes import Change, changes
+from openstack_zeromq.catalog.disk import Disk
+from openstack_zeromq.catalog.shape import Held, Published
+from openstack_zeromq.cli.ring_sync import sync
+from openstack_zeromq.cli.ring_text import changed, kept_back
+from openstack_zeromq.cli.settings import fail, read
+from openstack_zeromq.errors import RingError
+from openstack_zeromq.matchmaker import ring as ring_matchmaker
+from openstack_zeromq.matchmaker import ring_file
+from openstack_zeromq.options import Settings
+from openstack_zeromq.receiver import admin
+
+_STORES = {"redis", "sentinel", "consul"}
+
+_ringfile = click.option("--ringfile", type=click.Path(path_type=Path), help="The ring; or name the configuration that names it.")
+_config_file = click.option("--config-file", type=click.Path(exists=True, dir_okay=False), help="The node's zeromq.conf.")
+
+
+@click.group()
+def ring() -> None:
+    """The ring: which hosts serve a topic, as a file."""
+
+
+ring.add_command(sync)
+
+
+@ring.command()
+@_ringfile
+@_config_file
+def show(ringfile: Path | None, config_file: str | None) -> None:
+    """The topics of a ring, their hosts, and what is held back."""
+    path, _ = _which(ringfile, config_file)
+    published = _published(path)
+    console = Console(highlight=False, soft_wrap=True)
+    source = f"from {published.source}, generation {published.generation}" if published.source else "no side-car counts for it"
+    console.print(Text.assemble((str(path), "bold"), f"  {source}"))
+    if published.problem:
+        console.print(Text(f"may be old: {published.problem}", style="red"))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("topic", "hosts", "held"):
+        table.add_column(column, overflow="fold")
+    for key, hosts in sorted(published.ring.items()):
+        held = published.held.get(key)
+        table.add_row(Text(key), Text(", ".join(hosts)), Text(", ".join(held.hosts), style="yellow") if held else "")
+    console.print(table)
+
+
+@ring.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(files: tuple[Path, ...]) -> None:
+    """Check rings and their side-cars; exit 1 if one has a fault."""
+    faults = 0
+    for file in files:
+        fault = _fault(file)
+        faults += bool(fault)
+        click.echo(f"{file}: {fault or 'a whole ring'}", err=bool(fault))
+    sys.exit(1 if faults else 0)
+
+
+@ring.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+def diff(before: Path, after: Path) -> None:
+    """What turns the ring BEFORE into AFTER; exit 0 when they say the same, 1 when not."""
+    found: list[Change] = changes(_published(before).ring, _published(after).ring)
+    for line in changed(found):
+        Console(highlight=False, soft_wrap=True).print(line)
+    sys.exit(1 if found else 0)
+
+
+@ring.command()
+@_ringfile
+@_config_file
+def held(ringfile: Path | None, config_file: str | None) -> None:
+    """What the store has lost and is kept nevertheless: why, since when, and how to let it go."""
+    path, settings = _which(ringfile, config_file)
+    if settings is not None and settings.matchmaker in _STORES:
+        kept, how = _held_by_receiver(settings), f"zmqctl ring release --config-file {config_file}"
+    else:
+        kept, how = _published(path).held, f"zmqctl ring release --ringfile {path}"
+    console = Console(highlight=False, soft_wrap=True)
+    for line in kept_back(kept, how):
+        console.print(line)
+    if not kept:
+        console.print("nothing is held")
+
+
+@ring.command()
+@click.argument("topic")
+@_ringfile
+@_config_file
+def release(topic: str, ringfile: Path | None, config_file: str | None) -> None:
+    """Accept that the hosts of TOPIC which are held are gone."""
+    path, settings = _which(ringfile, config_file)
+    if settings is not None and settings.matchmaker in _STORES:
+        if not _ask(settings, "release", topic).get("released"):
+            fail(f"nothing of {topic} is held; zmqctl ring held shows what is")
+        click.echo(f"{topic}: released")
+        return
+    if topic not in _published(path).held:
+        fail(f"nothing of {topic} is held; zmqctl ring held shows what is")
+    try:
+        requests.ask(path, topic)
+    except OSError as exc:
+        fail(f"{path.parent}: {exc.strerror}; run it as a user who may write there")
+    click.echo(f"{topic}: asked for; zmqctl ring sync --watch does it within a second, without it the next zmqctl ring sync")
+
+
+def _which(ringfile: Path | None, config_file: str | None) -> tuple[Path, Settings | None]:
+    settings = read(config_file) if config_file else None
+    if ringfile is None and settings is None:
+        raise click.UsageError("name the ring: --ringfile or --config-file")
+    return ringfile or Path(settings.ringfile if settings else ""), None if ringfile else settings
+
+
+def _published(path: Path) -> Published:
+    try:
+        found = Disk(path).read()
+    except (OSError, RingError) as exc:
+        fail(f"{path}: {exc}; zmqctl ring validate says more")
+    if found is None:
+        fail(f"{path}: there is no such file; zmqctl ring sync writes one")
+    return found
+
+
+def _held_by_receiver(settings: Settings) -> Mapping[str, Held]:
+    now = datetime.now(UTC).timestamp()
+    kept = _ask(settings, "status")["matchmaker"].get("held", {})
+    return {topic: Held(tuple(one["hosts"]), one["why"], round(now - one["for_s"])) for topic, one in kept.items()}
+
+
+def _ask(settings: Settings, question: str, topic: str = "") -> dict[str, Any]:
+    try:
+        return admin.ask(settings.ipc_dir, question, topic)
+    except (OSError, ValueError) as exc:
+        fail(f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+
+
+def _fault(path: Path) -> str:
+    """The first thing that is wrong with a ring or its side-car; empty: nothing."""
+    try:
+        data = ring_matchmaker.contents(path)
+        _strict(data)
+        ring_file.parse(data)
+    except (OSError, RingError) as exc:
+        return _why(exc)
+    meta = ring_file.meta_path(path)
+    try:
+        side_car = ring_matchmaker.contents(meta)
+        shape.parse(data, side_car)
+        belongs = shape.belongs(ring_file.load_meta(side_car), data)
+    except FileNotFoundError:
+        return ""
+    except (OSError, RingError) as exc:
+        return f"its side-car {meta.name}: {_why(exc)}"
+    return "" if belongs else f"its side-car {meta.name} has the sha256 of another ring and does not count; sync or deploy again"
+
+
+def _why(exc: OSError | RingError) -> str:
+    return exc.strerror or str(exc) if isinstance(exc, OSError) else str(exc)
+
+
+def _strict(data: bytes) -> None:
+    """:raises RingError: with line and column; or a topic is there twice, of which readers see the last only."""
+
+    def once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in seen:
+                raise RingError(f"ring topic {key!r} is there twice")
+            seen[key] = value
+        return seen
+
+    try:
+        json.loads(data, object_pairs_hook=once)
+    except json.JSONDecodeError as exc:
+        raise RingError(f"line {exc.lineno} column {exc.colno}: {exc.msg}") from None
+    except (ValueError, RecursionError):
+        return  # `parse` says it better
