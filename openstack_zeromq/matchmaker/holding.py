@@ -90,7 +90,7 @@ class _Topic:
 
 
 class Holding:
-    """`now` is always in seconds of one clock that never goes back."""
+    """`now` is always in seconds of one clock that never goes back. Other threads may look at what is believed."""
 
     def __init__(self, rules: Rules, former: Mapping[str, Known] | None = None) -> None:
         """`former`: the topics that were known before a restart; they are stale until the store confirms them."""
@@ -108,12 +108,12 @@ class Holding:
 
     @property
     def topics(self) -> dict[str, Members]:
-        return {name: topic.members for name, topic in self._topics.items()}
+        return {name: topic.members for name, topic in list(self._topics.items())}
 
     @property
     def known(self) -> dict[str, Known]:
         """What to remember for the next start."""
-        return {name: Known(topic.members, topic.mark, topic.held) for name, topic in self._topics.items()}
+        return {name: Known(topic.members, topic.mark, topic.held) for name, topic in list(self._topics.items())}
 
     @property
     def held(self) -> dict[str, Held]:
@@ -122,7 +122,7 @@ class Holding:
     @property
     def stale(self) -> list[str]:
         """Topics that the store has not confirmed since the start."""
-        return sorted(name for name, topic in self._topics.items() if topic.offered is None)
+        return sorted(name for name, topic in list(self._topics.items()) if topic.offered is None)
 
     def warming_up(self, now: float) -> bool:
         return now < self._warm_until

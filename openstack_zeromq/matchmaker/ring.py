@@ -69,7 +69,8 @@ class RingMatchmaker(Matchmaker):
         try:
             ring, meta = read(self._path)
             view = arrange(ring, meta)
-            _doubt(self.view, view)
+            if self.view.topics and not view.topics:
+                _doubt(ring, meta)
         except RingError as exc:
             self._counts["refused"] += 1
             self._problem = f"[matchmaker_ring] ringfile = {self._path}: {exc}"
@@ -146,9 +147,13 @@ def _topic(hosts: tuple[str, ...], servers: dict[str, tuple[str, ...]]) -> Topic
     return Topic(dict.fromkeys(mentioned, Member()), hosts, servers)
 
 
-def _doubt(before: View, after: View) -> None:
-    if before.topics and not after.topics:
-        raise RingError("has no topic any more, the last ones are held; restart the receiver if that is meant")
+def _doubt(ring: bytes, meta: bytes | None) -> None:
+    """A ring has lost every topic: its writer must stand by that with a side-car.
+
+    :raises RingError: nobody does.
+    """
+    if meta is None or ring_file.load_meta(meta).get("sha256") != ring_file.sha256(ring):
+        raise RingError("has no topic any more, the last ones are held; if that is meant, write it with its side-car")
 
 
 def contents(path: Path) -> bytes:

@@ -15,7 +15,7 @@ from openstack_zeromq.options.declared import CONSUL_GROUP, GROUP, REDIS_GROUP, 
 from openstack_zeromq.options.values import TLS, Consul, Redis, Settings
 
 CONSUL_SESSION = 20.0
-"""Seconds within which a session of Consul that is not renewed has ended: its shortest TTL is 10 s, and it may take twice that."""
+"""Seconds within which a session of Consul that is not renewed has ended: its shortest TTL is 10 s, and it may take two."""
 
 _FABRIC = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
@@ -141,8 +141,8 @@ def _check(read: Settings) -> None:
         )
     if read.matchmaker == "consul" and read.consul.mode == "kv" and read.target_expire < CONSUL_SESSION:
         raise ConfigError(
-            f"[{GROUP}] zmq_target_expire = {read.target_expire:g}: must be {CONSUL_SESSION:g} or more with [{CONSUL_GROUP}] mode = kv,"
-            " for no session of Consul ends sooner"
+            f"[{GROUP}] zmq_target_expire = {read.target_expire:g}: must be {CONSUL_SESSION:g} or more with [{CONSUL_GROUP}]"
+            " mode = kv, for no session of Consul ends sooner"
         )
     if not _FABRIC.fullmatch(read.fabric):
         raise ConfigError(f"[{GROUP}] zmq_fabric = {read.fabric!r}: must be 1 to 40 letters, digits or any of . _ -")

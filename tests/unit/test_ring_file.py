@@ -170,6 +170,9 @@ def test_a_ring_that_lost_every_topic_is_held(tmp_path: Path) -> None:
     assert not matchmaker.refresh()
     assert matchmaker.hosts("compute") == ("c1",)
     assert "no topic any more" in matchmaker.problem
+    ring_file.write(ring_file.meta_path(tmp_path / "ring.json"), ring_file.render_meta(b"{}\n", {}, "somebody who means it"))
+    assert matchmaker.refresh()
+    assert (matchmaker.hosts("compute"), matchmaker.problem) == ((), "")
 
 
 def test_a_ring_of_four_megabytes_is_read(tmp_path: Path) -> None:
