@@ -6,7 +6,6 @@ The instances stand in the catalog as agents bring them there; the reader is a r
 the servers nothing while nothing changes: each node's own agent takes them.
 """
 
-import dataclasses
 import gzip
 import statistics
 import sys
@@ -17,9 +16,8 @@ from pathlib import Path
 
 import click
 import requests
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.load import Figure, show
 from openstack_zeromq.matchmaker.consul import instances
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests" / folder) for folder in ("functional", "stores")]
@@ -30,16 +28,6 @@ from servers import ConsulAgent  # noqa: E402
 TOPIC = "compute"
 WRITERS = 16
 TIMES = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """`unit` of what was measured; `grows`: by what factor with ten times as many nodes."""
-
-    what: str
-    value: float
-    unit: str
-    grows: float = 10.0
 
 
 class Load:
@@ -115,7 +103,7 @@ class Load:
         self._figure("a host leaves: processor of the receiver", statistics.median(busy), "ms")
 
     def _figure(self, what: str, value: float, unit: str) -> None:
-        self._figures.append(Figure(what, value, unit))
+        self._figures.append(Figure(what, value, unit, 10.0))
 
     def _memory(self) -> float:
         assert self._agent.process is not None
@@ -135,15 +123,8 @@ def main(nodes: int) -> None:
     with tempfile.TemporaryDirectory() as directory, ConsulAgent() as agent:
         version = requests.get(f"{agent.url}/v1/agent/self", timeout=5).json()["Config"]["Version"]
         figures = Load(agent, nodes, Path(directory)).figures()
-    table = Table(title=f"Consul {version}, {nodes} instances of one service", header_style="dim")
-    for column in ("", f"{nodes} nodes", f"{nodes * 10} nodes"):
-        table.add_column(column, justify="left" if not column else "right")
-    for figure in figures:
-        table.add_row(figure.what, f"{figure.value:.4g} {figure.unit}", f"{figure.value * figure.grows:.4g} {figure.unit}")
-    Console().print(table)
-    Console().print(
-        "Every reader takes the whole answer at every change: for thousands of nodes publish the ring instead.", style="dim"
-    )
+    advice = "Every reader takes the whole answer at every change: for thousands of nodes publish the ring instead."
+    show(f"Consul {version}, {nodes} instances of one service", nodes, figures, advice)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Every node also has an open connection that hears changes, as receivers have. Re
 """
 
 import asyncio
-import dataclasses
 import statistics
 import sys
 import tempfile
@@ -17,10 +16,9 @@ from pathlib import Path
 
 import click
 import redis.asyncio
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from benchmarks.load import Figure, show
 from openstack_zeromq.matchmaker.base import Registration
 from openstack_zeromq.matchmaker.following import StoreMatchmaker
 from openstack_zeromq.matchmaker.redis.client import RedisClient
@@ -37,16 +35,6 @@ CONNECTIONS = 32
 ROUNDS = 3
 TIMES = 10
 BEAT, TTL = 15.0, 60.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Figure:
-    """`unit` of what was measured with `nodes`; `grows`: by what factor with ten times as many."""
-
-    what: str
-    value: float
-    unit: str
-    grows: float = 1.0
 
 
 def registration(number: int) -> Registration:
@@ -192,13 +180,8 @@ def main(nodes: int, program: str) -> None:
     with tempfile.TemporaryDirectory() as directory, RedisServer(program, settings={"maxclients": "50000"}) as server:
         version = server.client.info("server")["redis_version"]
         figures = Load(server, nodes, Path(directory)).figures()
-    table = Table(title=f"{program} {version}, {nodes} nodes of {len(TOPICS)} topics each", header_style="dim")
-    for column in ("", f"{nodes} nodes", f"{nodes * 10} nodes"):
-        table.add_column(column, justify="left" if not column else "right")
-    for figure in figures:
-        table.add_row(figure.what, f"{figure.value:.4g} {figure.unit}", f"{figure.value * figure.grows:.4g} {figure.unit}")
-    Console().print(table)
-    Console().print("Each node holds two connections: maxclients must be more than twice the number of nodes.", style="dim")
+    advice = "Each node holds two connections: maxclients must be more than twice the number of nodes."
+    show(f"{program} {version}, {nodes} nodes of {len(TOPICS)} topics each", nodes, figures, advice)
 
 
 if __name__ == "__main__":
