@@ -184,9 +184,12 @@ def test_receivers_that_start_without_their_store_go_on_with_what_they_knew(on_s
     eventually(lambda: fabric.status("n1")["matchmaker"]["stale"] == [], within=15)
 
 
-def test_nobody_notices_a_minute_without_the_store(on_store: OnStore) -> None:
-    """For all stores at once, for a minute is long."""
+def test_nobody_notices_a_minute_without_the_store(on_store: OnStore, make_fabric: Callable[..., Fabric]) -> None:
+    """For all stores at once, for a minute is long; the ring's file goes away, too."""
     beds = {kind: on_store(kind) for kind in STORES}
+    ring = make_fabric(nodes=2, ring={"compute": ["n2"]})
+    file, content = ring.directory / "ring.json", {"compute": ["n2"]}
+    beds["ring"] = ring, Bed({}, "ring", file.unlink, lambda: ring.write_ring(content))
     calls = dict.fromkeys(beds, 0)
     errors: list[str] = []
     over = threading.Event()
@@ -202,27 +205,31 @@ def test_nobody_notices_a_minute_without_the_store(on_store: OnStore) -> None:
     callers = []
     for kind, (fabric, _) in beds.items():
         fabric.server("n2", "compute", Echo("n2"))
-        eventually(lambda fabric=fabric: fabric.hosts("n1", "compute") == ["n2"], within=5)
+        _finds(fabric, ["n2"])
         callers.append(threading.Thread(target=keep_calling, args=(kind, fabric.client("n1", "compute", timeout=5))))
     for caller in callers:
         caller.start()
     for _, bed in beds.values():
         bed.down()
-    started = time.monotonic()
-    for kind, (fabric, _) in beds.items():
-        eventually(lambda fabric=fabric: fabric.status("n1")["matchmaker"]["problem"], within=OUTAGE), kind
-    eventually(lambda: time.monotonic() > started + OUTAGE, within=OUTAGE + 1)
-    before = dict(calls)
+    ends = time.monotonic() + OUTAGE
+    for fabric, _ in beds.values():
+        eventually(lambda fabric=fabric: fabric.status("n1")["matchmaker"]["problem"], within=OUTAGE)
+    eventually(lambda: time.monotonic() > ends, within=OUTAGE + 1)
+    during = dict(calls)
     for _, bed in beds.values():
         bed.up()
     for fabric, _ in beds.values():
         eventually(lambda fabric=fabric: not fabric.status("n1")["matchmaker"]["problem"], within=30)
-        eventually(lambda fabric=fabric: fabric.hosts("n1", "compute") == ["n2"], within=5)
+        _finds(fabric, ["n2"])
     over.set()
     for caller in callers:
         caller.join()
     assert errors == []
-    assert min(before.values()) > OUTAGE, before
+    assert min(during.values()) > OUTAGE, during
+
+
+def _finds(fabric: Fabric, hosts: list[str]) -> None:
+    eventually(lambda: fabric.hosts("n1", "compute") == hosts, within=5)
 
 
 def test_services_and_receivers_with_the_urls_of_old_configurations_find_each_other(make_fabric: Callable[..., Fabric]) -> None:
