@@ -33,11 +33,12 @@ _TICK = 0.2
 _GATHER = 0.01
 _SAVE_EVERY = 5.0
 _UNUSED_AFTER = 3600.0
+_END_WITHIN = 5.0
 
 _READS = "reads"
 _BEATS = "registrations"
 _CANARY = "canary"
-_TIME = "time keeping"
+_TIME = "timekeeping"
 _SNAPSHOT = "snapshots"
 
 
@@ -142,7 +143,9 @@ class StoreMatchmaker(Matchmaker):
     def close(self) -> None:
         if self._thread is not None:
             self._call(self._stop)
-            self._thread.join()
+            self._thread.join(_END_WITHIN)
+            if self._thread.is_alive():
+                LOG.error("the matchmaker's thread does not end; the process ends without it")
 
     # from here on: the thread
 
@@ -195,8 +198,7 @@ class StoreMatchmaker(Matchmaker):
             except Exception as exc:  # the receiver must outlive whatever a store can think of
                 LOG.exception("the matchmaker's %s failed", what)
                 self._failed(what, f"{type(exc).__name__}: {exc}")
-            delay = min(_RETRY_MOST, _RETRY_FIRST * 2 ** self._failures[what])
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries, guards nothing
+            await asyncio.sleep(_back_off(self._failures[what]) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
 
     def _failed(self, what: str, why: str) -> None:
         self._failures[what] += 1
@@ -237,7 +239,7 @@ class StoreMatchmaker(Matchmaker):
         if there:
             self._problems.pop(_CANARY, None)
         else:
-            self._problems[_CANARY] = f"{_CANARY}: {Why.CANARY.value}"
+            self._problems[_CANARY] = Why.CANARY.value
         self._note(self._holding.canary(there, time.monotonic()))
 
     def garbage(self, what: str) -> None:
@@ -305,3 +307,8 @@ class StoreMatchmaker(Matchmaker):
             self._holding.forget(topic)
             self._note(True)
         self._used = set()
+
+
+def _back_off(failures: int) -> float:
+    """Seconds, however long it has failed."""
+    return min(_RETRY_MOST, _RETRY_FIRST * 2.0 ** min(failures, 16))

@@ -1,0 +1,83 @@
+"""following: whatever a store does, for however long, the matchmaker goes on. The store here is one that only fails."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fabric import eventually
+
+from openstack_zeromq.errors import StoreError
+from openstack_zeromq.matchmaker import following
+from openstack_zeromq.matchmaker.base import Member, Registration, Service
+from openstack_zeromq.matchmaker.following import StoreMatchmaker
+from openstack_zeromq.matchmaker.holding import Reading, Rules
+from openstack_zeromq.matchmaker.snapshot import Snapshot
+from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
+
+
+class Failing(Store):
+    """Fails as it is told, at once; then answers."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        self.failures = failures
+
+    @property
+    def name(self) -> str:
+        return "a store"
+
+    async def follow(self, wanted: Wanted, heard: Heard) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        while True:
+            for topic in wanted:
+                heard.reading(Reading(topic, {"c1": Member()}))
+            await wanted.changed()
+
+    async def beat(self, registration: Registration) -> None:
+        raise StoreError("no registrations here")
+
+    async def services(self) -> list[Service]:
+        return []
+
+    async def close(self) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[Store], StoreMatchmaker]]:
+    made: list[StoreMatchmaker] = []
+
+    def start(store: Store) -> StoreMatchmaker:
+        snapshot = Snapshot(str(tmp_path), "test")
+        made.append(StoreMatchmaker(lambda: store, Registration("n1", "", 9501), 60.0, Rules(), snapshot))
+        made[-1].start(lambda: None)
+        return made[-1]
+
+    yield start
+    for matchmaker in made:
+        matchmaker.close()
+
+
+def test_two_thousand_failures_in_a_row_end_nothing(
+    make: Callable[[Store], StoreMatchmaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In real time that is hours."""
+    monkeypatch.setattr(following, "_RETRY_MOST", 0.0)
+    failures: list[Exception] = [StoreError("away"), ValueError("a bug")] * 1000
+    matchmaker = make(Failing(failures))
+    eventually(lambda: matchmaker.hosts("compute") or matchmaker.refresh(), within=30)
+    assert not failures
+    assert matchmaker.hosts("compute") == ("c1",)
+
+
+def test_topics_that_somebody_invents_are_followed_up_to_a_bound(
+    make: Callable[[Store], StoreMatchmaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "WANTED_MOST", 100)
+    matchmaker = make(Failing([]))
+    for number in range(1000):
+        matchmaker.hosts(f"invented-{number}")
+    eventually(lambda: matchmaker.refresh() and matchmaker.hosts("invented-99"))
+    assert matchmaker.hosts("invented-500") is None
+    assert len(matchmaker.view.topics) == 100
