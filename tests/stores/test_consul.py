@@ -274,13 +274,13 @@ def test_a_node_that_died_is_gone_once_it_is_overdue(make: MakeFabric, mode: str
     assert alive.matchmaker.problem == ""
 
 
-@MODES
-def test_who_beats_stays(make: MakeFabric, mode: str) -> None:
-    fabric = make(mode=mode, zmq_target_expire=3.0, zmq_target_update=0.5)
+@pytest.mark.parametrize(("mode", "expire"), [("catalog", 3.0), ("kv", 20.0)])
+def test_who_beats_stays(make: MakeFabric, mode: str, expire: float) -> None:
+    fabric = make(mode=mode, zmq_target_expire=expire, zmq_target_update=expire / 6)
     node, beaten = fabric.node("c1"), time.monotonic()
     node.serve(compute={"c1"})
     eventually(lambda: node.sees("compute", "c1"), within=SOON)
-    while time.monotonic() < beaten + 5:
+    while time.monotonic() < beaten + expire + 2:
         assert node.sees("compute", "c1")
         time.sleep(0.05)
 
