@@ -1,5 +1,6 @@
 """The load on a store is measured by scripts: they run, with few nodes here, and print every figure that the docs show."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "COLUMNS": "160"}
 
 
 def _printed(module: str, *arguments: str) -> str:
     command = [sys.executable, "-W", "ignore", "-m", module, *arguments]
-    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False, env={"COLUMNS": "160"})
+    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
     assert run.returncode == 0, run.stderr
     return run.stdout
 
