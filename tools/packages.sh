@@ -7,6 +7,7 @@ python=${1:?usage: tools/packages.sh PYTHON}
 missing=()
 command -v git >/dev/null || missing+=(git)
 command -v "$python" >/dev/null || missing+=(python3)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 [ ${#missing[@]} -eq 0 ] && exit 0
