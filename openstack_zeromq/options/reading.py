@@ -125,6 +125,13 @@ def _check(read: Settings) -> None:
             raise ConfigError(
                 f"[{GROUP}] rpc_zmq_bind_address = {read.bind_address!r}: must be * or an IP address of this machine"
             ) from None
+    if read.address:
+        try:
+            types.HostAddress()(read.address)
+        except ValueError:
+            raise ConfigError(
+                f"[{GROUP}] zmq_address = {read.address!r}: must be an IP address or a host name, and nothing else on the line"
+            ) from None
     if not read.ipc_dir.startswith("/"):
         raise ConfigError(f"[{GROUP}] rpc_zmq_ipc_dir = {read.ipc_dir!r}: must be an absolute path")
     if len(read.ipc_dir.encode()) > address.IPC_DIR_BYTES:
