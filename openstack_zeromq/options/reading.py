@@ -116,6 +116,12 @@ def _tls(group: cfg.ConfigOpts.GroupAttr) -> TLS:
 
 
 def _check(read: Settings) -> None:
+    _check_names(read)
+    _check_places(read)
+    _check_store(read)
+
+
+def _check_names(read: Settings) -> None:
     if not read.host or len(read.host.encode()) > address.NAME_BYTES or not read.host.isprintable():
         raise ConfigError(f"[{GROUP}] rpc_zmq_host = {read.host!r}: must be a short host name of 1 to {address.NAME_BYTES} bytes")
     if read.bind_address != "*":
@@ -132,6 +138,9 @@ def _check(read: Settings) -> None:
             raise ConfigError(
                 f"[{GROUP}] zmq_address = {read.address!r}: must be an IP address or a host name, and nothing else on the line"
             ) from None
+
+
+def _check_places(read: Settings) -> None:
     if not read.ipc_dir.startswith("/"):
         raise ConfigError(f"[{GROUP}] rpc_zmq_ipc_dir = {read.ipc_dir!r}: must be an absolute path")
     if len(read.ipc_dir.encode()) > address.IPC_DIR_BYTES:
@@ -139,8 +148,13 @@ def _check(read: Settings) -> None:
             f"[{GROUP}] rpc_zmq_ipc_dir = {read.ipc_dir!r}: has {len(read.ipc_dir.encode())} bytes, a unix socket's path"
             f" leaves room for {address.IPC_DIR_BYTES}; choose a shorter directory"
         )
+    if Path(read.ipc_dir).exists() and not Path(read.ipc_dir).is_dir():
+        raise ConfigError(f"[{GROUP}] rpc_zmq_ipc_dir = {read.ipc_dir!r}: is not a directory; remove it or choose another")
     if not read.state_dir.startswith("/"):
         raise ConfigError(f"[{GROUP}] zmq_state_dir = {read.state_dir!r}: must be an absolute path")
+
+
+def _check_store(read: Settings) -> None:
     if read.target_update * 1.5 > read.target_expire:
         raise ConfigError(
             f"[{GROUP}] zmq_target_update = {read.target_update:g}: must be well below zmq_target_expire"
@@ -155,5 +169,3 @@ def _check(read: Settings) -> None:
         raise ConfigError(f"[{GROUP}] zmq_fabric = {read.fabric!r}: must be 1 to 40 letters, digits or any of . _ -")
     if read.matchmaker == "sentinel" and not read.redis.sentinels:
         raise ConfigError(f"[{REDIS_GROUP}] sentinel_hosts: name the Sentinels, for instance s1:26379,s2:26379,s3:26379")
-    if Path(read.ipc_dir).exists() and not Path(read.ipc_dir).is_dir():
-        raise ConfigError(f"[{GROUP}] rpc_zmq_ipc_dir = {read.ipc_dir!r}: is not a directory; remove it or choose another")

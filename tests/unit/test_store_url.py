@@ -79,7 +79,16 @@ def test_a_url_that_cannot_be_meant_is_refused_without_its_secret(tmp_path: Path
         (["rpc_zmq_matchmaker = sentinel"], "sentinel_hosts"),
         (["rpc_zmq_matchmaker = sentinel", "[matchmaker_redis]", "sentinel_hosts = h:x"], "host:port"),
         (["zmq_target_update = 50"], "zmq_target_expire"),
-        (["rpc_zmq_matchmaker = consul", "zmq_target_expire = 19", "[matchmaker_consul]", "mode = kv"], "20 or more"),
+        (
+            [
+                "rpc_zmq_matchmaker = consul",
+                "zmq_target_expire = 19",
+                "zmq_target_update = 5",
+                "[matchmaker_consul]",
+                "mode = kv",
+            ],
+            "20 or more",
+        ),
         (["zmq_address = 10.0.0.1  # this node"], "nothing else on the line"),
         (["zmq_fabric = a/b"], "zmq_fabric"),
         (["zmq_state_dir = state"], "absolute"),
