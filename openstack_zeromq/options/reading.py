@@ -14,6 +14,9 @@ from openstack_zeromq.options import store_url
 from openstack_zeromq.options.declared import CONSUL_GROUP, GROUP, REDIS_GROUP, RING_GROUP, list_opts
 from openstack_zeromq.options.values import TLS, Consul, Redis, Settings
 
+STORES = ("redis", "sentinel", "consul")
+"""Matchmakers with a store that nodes register with."""
+
 CONSUL_SESSION = 20.0
 """Seconds within which a session of Consul that is not renewed has ended: its shortest TTL is 10 s, and it may take two."""
 
@@ -155,7 +158,7 @@ def _check_places(read: Settings) -> None:
 
 
 def _check_store(read: Settings) -> None:
-    if read.target_update * 1.5 > read.target_expire:
+    if read.matchmaker in STORES and read.target_update * 1.5 > read.target_expire:
         raise ConfigError(
             f"[{GROUP}] zmq_target_update = {read.target_update:g}: must be well below zmq_target_expire"
             f" ({read.target_expire:g}); a third of it lets one sign of life be lost"

@@ -78,7 +78,7 @@ def test_a_url_that_cannot_be_meant_is_refused_without_its_secret(tmp_path: Path
     [
         (["rpc_zmq_matchmaker = sentinel"], "sentinel_hosts"),
         (["rpc_zmq_matchmaker = sentinel", "[matchmaker_redis]", "sentinel_hosts = h:x"], "host:port"),
-        (["zmq_target_update = 50"], "zmq_target_expire"),
+        (["rpc_zmq_matchmaker = redis", "zmq_target_update = 50"], "zmq_target_expire"),
         (
             [
                 "rpc_zmq_matchmaker = consul",
