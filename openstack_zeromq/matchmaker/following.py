@@ -77,11 +77,18 @@ class StoreMatchmaker(Matchmaker):
     # lookups
 
     def _find(self, topic: str) -> Topic | None:
-        if topic not in self._used and len(self._used) < WANTED_MOST:
-            self._used.add(topic)
-            self._asked.append(topic)
-            self._call(self._take_asked)
+        if topic not in self._used:
+            self._ask(topic)
         return self.view.topics.get(topic)
+
+    def _ask(self, topic: str) -> None:
+        """Have it followed."""
+        if len(self._used) >= WANTED_MOST:
+            self._counts["unwanted"] += 1
+            return
+        self._used.add(topic)
+        self._asked.append(topic)
+        self._call(self._take_asked)
 
     def refresh(self) -> bool:
         if self.view is self._next:
@@ -275,11 +282,7 @@ class StoreMatchmaker(Matchmaker):
 
     def _take_asked(self) -> None:
         while self._asked:
-            topic = self._asked.popleft()
-            if len(self._wanted) < WANTED_MOST:
-                self._wanted.add(topic)
-            else:
-                self._counts["unwanted"] += 1
+            self._wanted.add(self._asked.popleft())
 
     async def _keep_time(self) -> None:
         now = time.monotonic()
