@@ -78,7 +78,7 @@ def _show_matchmaker(console: Console, finder: dict[str, Any]) -> None:
     known = f"knows {len(finder['topics'])} topics" if "topics" in finder else "everything is here"
     console.print(f"matchmaker {finder['backend']}, {known}" + (f", heard {heard} s ago" if heard is not None else ""))
     if finder["problem"]:
-        console.print(f"  [red]{escape(finder['problem'])}[/]; what is known is kept", soft_wrap=True)
+        console.print(f"  [red]{escape(finder['problem'])}[/]", soft_wrap=True)
     if finder.get("stale"):
         console.print(f"  [yellow]not confirmed since the start:[/] {', '.join(finder['stale'])}", soft_wrap=True)
     for topic, held in finder.get("held", {}).items():

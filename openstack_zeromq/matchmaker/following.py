@@ -21,6 +21,7 @@ from openstack_zeromq.matchmaker.base import Matchmaker, Members, Registration, 
 from openstack_zeromq.matchmaker.holding import Holding, Reading, Rules, Why
 from openstack_zeromq.matchmaker.snapshot import Snapshot
 from openstack_zeromq.matchmaker.store import Store, Wanted, ended
+from openstack_zeromq.options import GROUP
 
 LOG = logging.getLogger(__name__)
 
@@ -101,7 +102,10 @@ class StoreMatchmaker(Matchmaker):
         reasons: dict[str, list[str]] = {}
         for what, why in list(self._problems.items()):
             reasons.setdefault(why, []).append(what)
-        return "; ".join(f"{' and '.join(whats)}: {why}" for why, whats in reasons.items())
+        return "; ".join(
+            f"{' and '.join(whats)}: {why}" + ("; what is known is kept" if _READS in whats else "")
+            for why, whats in reasons.items()
+        )
 
     def status(self) -> dict[str, object]:
         now = time.monotonic()
@@ -301,7 +305,10 @@ class StoreMatchmaker(Matchmaker):
             self._unsaved = False
             self._well(_SNAPSHOT)
         except OSError as exc:
-            self._failed(_SNAPSHOT, f"cannot be written: {exc}")
+            where = self._snapshot.directory
+            self._failed(
+                _SNAPSHOT, f"[{GROUP}] zmq_state_dir = {where}: {exc.strerror}; a start without the store would know nothing"
+            )
 
     def _forget_unused(self) -> None:
         """Follow no longer what nobody has asked for since the last time."""

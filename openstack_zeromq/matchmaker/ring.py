@@ -32,12 +32,12 @@ class RingMatchmaker(Matchmaker):
         self._meta = ring_file.meta_path(ringfile)
         self._copy = Path(state_dir, COPY)
         self._counts: Counts[str] = Counts()
-        self._problem = ""
+        self._fault = ""
         self._stale = False
         self._stamp = self._look()
         self.view = View()
         self._load()
-        if self._problem:
+        if self._fault:
             self._remember()
 
     def refresh(self) -> bool:
@@ -49,7 +49,10 @@ class RingMatchmaker(Matchmaker):
 
     @property
     def problem(self) -> str:
-        return self._problem
+        if not self._fault:
+            return ""
+        kept = "the last good ring is kept" if self.view.complete else "there was no good ring yet"
+        return f"[matchmaker_ring] ringfile = {self._path}: {self._fault}; {kept}"
 
     def status(self) -> dict[str, object]:
         return {
@@ -73,10 +76,10 @@ class RingMatchmaker(Matchmaker):
                 _doubt(ring, meta)
         except RingError as exc:
             self._counts["refused"] += 1
-            self._problem = f"[matchmaker_ring] ringfile = {self._path}: {exc}"
+            self._fault = str(exc)
             return False
         changed = view != self.view
-        self.view, self._problem, self._stale = view, "", False
+        self.view, self._fault, self._stale = view, "", False
         self._keep(ring, meta)
         return changed
 

@@ -35,6 +35,7 @@ class Snapshot:
     """The file below `directory`; `store` names what it is a snapshot of."""
 
     def __init__(self, directory: str, store: str) -> None:
+        self.directory = directory
         self._path = Path(directory, FILE)
         self._store = store
 
@@ -66,6 +67,7 @@ class Snapshot:
                 for name, known in sorted(topics.items())
             },
         }
+        self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         ring_file.write(self._path, json.dumps(document).encode(), mode=0o640)
 
 

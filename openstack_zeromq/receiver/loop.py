@@ -272,9 +272,9 @@ class Receiver:
         if problem != self._problem:
             self._problem = problem
             if problem:
-                LOG.error("the matchmaker keeps what it knows: %s", problem)
+                LOG.error("matchmaker: %s", problem)
             else:
-                LOG.info("the matchmaker is well again")
+                LOG.info("matchmaker: all is well again")
 
 
 def _lock_directory(ipc_dir: str) -> int:

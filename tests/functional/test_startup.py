@@ -65,7 +65,7 @@ def test_a_receiver_starts_with_a_broken_ring_says_so_and_takes_the_good_one_tha
     (fabric.directory / "ring.json").write_text(ring)
     fabric.start()
     assert "ringfile" in fabric.status("n1")["matchmaker"]["problem"]
-    eventually(lambda: "the matchmaker keeps what it knows" in fabric.log("n1").read_text())
+    eventually(lambda: "matchmaker: [matchmaker_ring] ringfile" in fabric.log("n1").read_text())
     fabric.server("n1", "compute", Echo())
     fabric.write_ring({"compute": ["n1"]})
     assert fabric.client("n1", "compute").call({}, "echo", text="hello") == "hello"
