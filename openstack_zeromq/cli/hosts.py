@@ -30,7 +30,7 @@ def hosts(topic: str, config_file: str) -> None:
         fail(f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
     console = Console(highlight=False, soft_wrap=True)
     if answer["problem"]:
-        console.print(Text(f"the matchmaker keeps what it knows: {answer['problem']}", style="red"))
+        console.print(Text(f"matchmaker: {answer['problem']}", style="red"))
     if not answer["known"]:
         fail(f"the matchmaker does not know {topic} yet; is its store there? zmqctl status shows it")
     if not answer["hosts"]:
