@@ -25,4 +25,8 @@ class MalformedError(ZeroMQError):
 
 
 class StoreError(ZeroMQError):
-    """A matchmaker's store does not answer, or refuses; the message says which and why."""
+    """A matchmaker's store does not answer, or refuses; the message says which and why. `partly`: but for something, it did."""
+
+    def __init__(self, message: str, partly: bool = False) -> None:
+        super().__init__(message)
+        self.partly = partly

@@ -148,9 +148,9 @@ class Matchmaker(ABC):
         A server that is named like a node is on that node. Otherwise the store may say; if it does not, the server can be on
         any host of the topic: the hosts themselves know.
         """
+        found = self._find(topic)
         if self.view.is_node(server):
             return (server,)
-        found = self._find(topic)
         return None if found is None else found.servers.get(server) or found.hosts
 
     def servers(self, topic: str) -> Mapping[str, tuple[str, ...]]:

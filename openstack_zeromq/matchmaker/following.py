@@ -65,6 +65,7 @@ class StoreMatchmaker(Matchmaker):
         self._counts: Counts[str] = Counts()
         self._used: set[str] = set(memory.topics)
         self._asked: deque[str] = deque(memory.topics)
+        self._dropped: set[str] = set()
         self._gathering = self._unsaved = False
         self._save_at = 0.0
         self._forget_at = time.monotonic() + _UNUSED_AFTER
@@ -200,26 +201,31 @@ class StoreMatchmaker(Matchmaker):
     async def _for_ever(self, what: str, attempt: Callable[[], Awaitable[None]]) -> None:
         """Do it again whatever happens, more slowly while it fails."""
         while True:
+            began = time.monotonic()
             try:
                 await attempt()
                 self._well(what)
+                self._failures[what] = 0
                 continue
             except StoreError as exc:
-                self._failed(what, str(exc))
+                self._failed(what, str(exc), exc.partly)
             except Exception as exc:  # the receiver must outlive whatever a store can think of
                 LOG.exception("the matchmaker's %s failed", what)
                 self._failed(what, f"{type(exc).__name__}: {exc}")
+            if time.monotonic() - began > _RETRY_MOST:
+                self._failures[what] = 1
             await asyncio.sleep(_back_off(self._failures[what]) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
 
-    def _failed(self, what: str, why: str) -> None:
+    def _failed(self, what: str, why: str, partly: bool = False) -> None:
         self._failures[what] += 1
         if what == _READS:
             self._holding.failed()
+        elif what == _BEATS and not partly:
+            self._holding.refused(time.monotonic())
         self._counts[f"failed_{what}"] += 1
         self._problems[what] = why
 
     def _well(self, what: str) -> None:
-        self._failures[what] = 0
         self._problems.pop(what, None)
 
     # the thread: registration
@@ -230,6 +236,7 @@ class StoreMatchmaker(Matchmaker):
             self._beat_due.clear()
             await self._store.beat(self._registration)
             self._well(_BEATS)
+            self._failures[_BEATS] = 0
         pause = self._beat_every * random.uniform(0.8, 1.2)  # noqa: S311 - spreads the nodes' beats
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
@@ -294,6 +301,8 @@ class StoreMatchmaker(Matchmaker):
         if self._unsaved and now >= self._save_at:
             self._save_at = now + _SAVE_EVERY
             self._save()
+        if self._dropped:
+            self._forget_dropped()
         if now >= self._forget_at:
             self._forget_at = now + _UNUSED_AFTER
             self._forget_unused()
@@ -311,12 +320,23 @@ class StoreMatchmaker(Matchmaker):
             )
 
     def _forget_unused(self) -> None:
-        """Follow no longer what nobody has asked for since the last time."""
-        for topic in [topic for topic in self._wanted if topic not in self._used]:
+        """Follow no longer what nobody has asked for since the last time and nobody serves; while the store is away, everything.
+
+        What is dropped here is forgotten at the next look: whoever asks for it in between still finds it.
+        """
+        if _READS in self._problems:
+            return
+        topics, held = self._holding.topics, self._holding.held
+        for topic in [topic for topic in self._wanted if topic not in self._used and not topics.get(topic) and topic not in held]:
             self._wanted.discard(topic)
+            self._dropped.add(topic)
+        self._used = set()
+
+    def _forget_dropped(self) -> None:
+        for topic in self._dropped - set(self._wanted):
             self._holding.forget(topic)
             self._note(True)
-        self._used = set()
+        self._dropped.clear()
 
 
 def _back_off(failures: int) -> float:

@@ -6,7 +6,7 @@ in doubt or the loss looks like an accident:
 * the store does not answer: nothing changes;
 * its generation (Consul: its index) went backwards or its epoch changed (restored, replaced, wiped): for `Rules.warm_up` seconds,
   in which nodes register again;
-* it was away for longer than `Rules.outage`, so that nodes could not say that they are there: likewise;
+* it was away for longer than `Rules.outage`, or refuses registrations, so that nodes could not say that they are there: likewise;
 * its canary, a thing that is always there, is not: until it is there again;
 * a topic lost its last host: until an operator releases it, or a host comes;
 * a topic lost more than half of its hosts, and more than two: for `Rules.shrink_hold` seconds.
@@ -30,7 +30,7 @@ class Why(StrEnum):
     """Why something is held."""
 
     CANARY = "the store has lost what is always there"
-    WARM_UP = "the store was away, replaced or restored"
+    WARM_UP = "the store was away, replaced or restored, or refuses registrations"
     EMPTY = "no host is left"
     SHRINK = "more than half of the hosts vanished at once"
 
@@ -53,12 +53,14 @@ class Mark(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A topic as a store tells it at one moment; `left`: hosts that said themselves that they do not serve it any more."""
+    """A topic as a store tells it at one moment; `left`: hosts that said themselves that they do not serve it any more; `whole`:
+    they may have said so long ago, else just now."""
 
     topic: str
     members: Members
     mark: Mark = Mark()
     left: Collection[str] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,10 @@ class Holding:
         """The store does not answer."""
         self._away = True
 
+    def refused(self, now: float) -> None:
+        """The store answers, but this node could not say that it is there; so perhaps others cannot, either."""
+        self._warm_up(now)
+
     def answers(self, now: float) -> None:
         """The store answers."""
         if self._away and self._heard is not None and now - self._heard > self._rules.outage:
@@ -150,7 +156,8 @@ class Holding:
             self._compare(topic.mark, reading.mark, now)
         topic.mark = reading.mark
         topic.offered = reading.members
-        return self._judge(reading.topic, topic, reading.left, now) or news
+        old_news = reading.whole and self.warming_up(now)  # a store that went back repeats goodbyes of long ago
+        return self._judge(reading.topic, topic, () if old_news else reading.left, now) or news
 
     def canary(self, there: bool, now: float) -> bool:
         """Is that there which always is? Returns whether what is believed changes."""

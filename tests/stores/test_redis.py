@@ -14,6 +14,7 @@ from matchmakers import Node, on_redis, on_sentinels, settings
 from servers import Authority, RedisServer, SentinelGroup
 
 from openstack_zeromq.address import compact
+from openstack_zeromq.matchmaker.base import Registration
 from openstack_zeromq.matchmaker.choose import store
 
 MakeNode = Callable[..., Node]
@@ -21,7 +22,7 @@ MakeRedis = Callable[..., RedisServer]
 TTL = 3.0
 ACL_COMMANDS = (
     "+eval +evalsha +script|load +time +get +set +del +hget +hset +hdel +hgetall +hmget +hincrby +zadd +zrem +zrange"
-    " +zrangebyscore +zremrangebyscore +zcard +zscore +sadd +srem +smembers +publish +subscribe +unsubscribe +multi +exec"
+    " +zrangebyscore +zrevrangebyscore +zremrangebyscore +zcard +zscore +sadd +srem +smembers +publish +subscribe +unsubscribe +multi +exec"
     " +ping +client|info"
 )
 """What docs/operate.md tells operators to allow."""
@@ -279,7 +280,93 @@ def test_a_change_that_was_missed_is_found_out(make_redis: MakeRedis, make_node:
     reader.finds("compute", "c1", "c2", within=10)
 
 
+def test_a_goodbye_of_long_ago_in_an_old_dump_takes_nobody_away(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis()
+    reader = make_node(server, "reader", {})
+    node = make_node(server, "c1", {"compute": ["c1"]})
+    reader.finds("compute", "c1")
+    node.serve({})
+    reader.finds("compute")
+    old = server.dump()
+    node.serve({"compute": ["c1"]})
+    reader.finds("compute", "c1")
+    for number in range(5):
+        node.serve({"compute": [f"c1-{number}"]})
+        eventually(lambda number=number: reader.directed("compute", f"c1-{number}") == ("c1",), within=2)
+    node.close()
+    server.restore(old)
+    eventually(lambda: reader.held("compute"), within=15)
+    assert reader.hosts("compute") == ("c1",)
+
+
+def test_a_host_whose_time_was_over_unnoticed_is_found_again_when_it_comes_back(
+    make_redis: MakeRedis, make_node: MakeNode
+) -> None:
+    """Nobody was there to bury it, so to the store it was never gone."""
+    server = make_redis()
+    node = make_node(server, "c1")
+    registration = Registration("c1", "", 9501, {"compute": frozenset({"c1"})})
+
+    async def beat() -> None:
+        asked = store(node.settings)
+        await asked.beat(registration)
+        await asked.close()
+
+    asyncio.run(beat())
+    over = time.monotonic() + TTL + 0.5
+    eventually(lambda: time.monotonic() > over)
+    reader = make_node(server, "reader")
+    reader.finds("compute", within=2)
+    asyncio.run(beat())
+    reader.finds("compute", "c1")
+
+
+def test_a_store_that_is_full_buries_nobody(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis()
+    nodes = [make_node(server, f"c{number}", {"compute": [f"c{number}"]}) for number in range(5)]
+    hosts = tuple(f"c{number}" for number in range(5))
+    reader = make_node(server, "reader", {})
+    reader.finds("compute", *hosts)
+    server.client.config_set("maxmemory", "1")
+    eventually(lambda: all("maxmemory" in node.problem for node in nodes), within=10)
+    over = time.monotonic() + 2 * TTL
+    while time.monotonic() < over:
+        assert reader.hosts("compute") == hosts
+        time.sleep(0.02)
+    server.client.config_set("maxmemory", "0")
+    eventually(lambda: not any(node.problem for node in nodes), within=15)
+    reader.finds("compute", *hosts)
+
+
+def test_nodes_that_beat_differently_die_each_in_its_own_time(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis()
+    reader = make_node(server, "reader", {"compute": ["reader"]})
+    patient = make_node(server, "c1", {"compute": ["c1"]}, zmq_target_expire=7.0)
+    reader.finds("compute", "c1", "reader")
+    patient.close()
+    reader.finds("compute", "reader", within=7 + 1.5)
+
+
 # what others put there
+
+
+def test_a_topic_that_cannot_be_read_stops_no_other_and_hammers_nobody(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis()
+    for key in ("topic:bad", "members:worse"):
+        server.client.set("{zmq:broken}:" + key, "what")
+    server.client.zadd("{zmq:broken}:left:odd", {b"\xff": 1})
+    reader = make_node(server, "reader", {}, zmq_fabric="broken")
+    for topic in ("bad", "worse", "odd"):
+        assert not reader.hosts(topic)
+    make_node(server, "c1", {"good": ["c1"]}, zmq_fabric="broken")
+    reader.finds("good", "c1", within=3)
+    before = server.client.info("stats")["total_connections_received"]
+    over = time.monotonic() + 3
+    eventually(lambda: time.monotonic() > over)
+    assert server.client.info("stats")["total_connections_received"] - before < 10
+    server.client.delete("{zmq:broken}:topic:bad")
+    make_node(server, "c2", {"bad": ["c2"]}, zmq_fabric="broken")
+    reader.finds("bad", "c2", within=10)
 
 
 def test_garbage_in_our_keys_stops_nobody_else(make_redis: MakeRedis, make_node: MakeNode) -> None:

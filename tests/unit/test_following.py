@@ -1,6 +1,7 @@
 """following: whatever a store does, for however long, the matchmaker goes on. The store here is one that only fails."""
 
 import asyncio
+from collections import Counter as Counts
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
 
 
 class Failing(Store):
-    """Fails as it is told, at once; then answers."""
+    """Fails as it is told, at once; then answers: c1 serves everything but what begins with `no`."""
 
     def __init__(self, failures: list[Exception]) -> None:
         self.failures = failures
+        self.asked: Counts[str] = Counts()
 
     @property
     def name(self) -> str:
@@ -29,9 +31,12 @@ class Failing(Store):
     async def follow(self, wanted: Wanted, heard: Heard) -> None:
         if self.failures:
             raise self.failures.pop()
+        told: set[str] = set()
         while True:
-            for topic in wanted:
-                heard.reading(Reading(topic, {"c1": Member()}))
+            for topic in set(wanted) - told:
+                self.asked[topic] += 1
+                heard.reading(Reading(topic, {} if topic.startswith("no") else {"c1": Member()}))
+            told = set(wanted)
             await wanted.changed()
 
     async def beat(self, registration: Registration) -> None:
@@ -81,3 +86,19 @@ def test_topics_that_somebody_invents_are_followed_up_to_a_bound(
     eventually(lambda: matchmaker.refresh() and matchmaker.hosts("invented-99"))
     assert matchmaker.hosts("invented-500") is None
     assert len(matchmaker.view.topics) == 100
+
+
+def test_what_nobody_serves_and_nobody_asks_for_is_forgotten_and_found_again_when_somebody_asks(
+    make: Callable[[Store], StoreMatchmaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "_UNUSED_AFTER", 0.3)
+    store = Failing([])
+    matchmaker = make(store)
+    assert matchmaker.hosts("nobody") is None
+    assert matchmaker.directed("compute", "c1") is None
+    eventually(lambda: matchmaker.refresh() or matchmaker.view.topic("nobody"))
+    eventually(lambda: matchmaker.refresh() and matchmaker.view.topic("nobody") is None)
+    for _ in range(20):
+        eventually(lambda: matchmaker.refresh() or matchmaker.hosts("nobody") == ())
+    assert matchmaker.directed("compute", "c1") == ("c1",)
+    assert store.asked["compute"] == 1, "what somebody serves is never forgotten"

@@ -120,6 +120,26 @@ def test_after_a_long_outage_nobody_is_lost_who_had_no_chance_to_say_that_he_is_
     assert hosts(holding) == ("a",)
 
 
+def test_a_store_that_refuses_registrations_takes_nobody_away_but_who_says_so_now() -> None:
+    holding = Holding(RULES)
+    read(holding, 0, "a", "b", "c")
+    holding.refused(10)
+    read(holding, 20, "a", "c", whole=False)
+    assert hosts(holding) == ("a", "b", "c")
+    read(holding, 30, "a", left={"c"}, whole=False)
+    assert hosts(holding) == ("a", "b")
+    holding.tick(70)
+    assert hosts(holding) == ("a",)
+
+
+def test_a_goodbye_in_what_was_restored_is_not_believed() -> None:
+    holding = Holding(RULES)
+    read(holding, 0, "a", generation=9)
+    read(holding, 10, generation=5, left={"a"})
+    read(holding, 11, generation=6, left={"a"})
+    assert hosts(holding) == ("a",)
+
+
 def test_after_a_short_outage_losses_are_believed() -> None:
     holding = Holding(RULES)
     holding.answers(0)
@@ -172,12 +192,14 @@ class AnyStore(RuleBasedStateMachine):
         self.generation = 1
         self.offered: dict[str, frozenset[str]] = {}
 
-    @rule(topic=TOPICS, offered=HOSTS, left=HOSTS, step=st.integers(-3, 3))
-    def says(self, topic: str, offered: frozenset[str], left: frozenset[str], step: int) -> None:
+    @rule(topic=TOPICS, offered=HOSTS, left=HOSTS, step=st.integers(-3, 3), whole=st.booleans())
+    def says(self, topic: str, offered: frozenset[str], left: frozenset[str], step: int, whole: bool) -> None:
         self.generation = max(0, self.generation + step)
         before = set(self.holding.topics.get(topic, {}))
         self.offered[topic] = offered
-        self.holding.read(Reading(topic, members(*offered), Mark("e", self.generation), left), self.now)
+        self.holding.read(Reading(topic, members(*offered), Mark("e", self.generation), left, whole), self.now)
+        if whole and self.holding.warming_up(self.now):
+            left = frozenset()  # a store that went back repeats goodbyes of long ago
         after = set(self.holding.topics[topic])
         assert offered <= after, "who comes is found at once"
         assert after <= before | offered, "nobody is made up"

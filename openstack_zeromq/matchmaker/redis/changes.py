@@ -33,10 +33,12 @@ class Followed:
         self._members: dict[str, Member] = {}
         self._left: set[str] = set()
         self._early: list[bytes] = []
+        self._whole = True
 
     def read(self, state: State) -> list[Outcome]:
         """It was read; what became of the changes that came meanwhile."""
         self.mark, self._members, self._left = state.mark, dict(state.members), set(state.left)
+        self._whole = True
         early, self._early = self._early, []
         return [self.change(data) for data in early]
 
@@ -49,7 +51,8 @@ class Followed:
         if self.mark is None:
             return None
         left, self._left = self._left, set()
-        return Reading(self._topic, dict(self._members), self.mark, left)
+        whole, self._whole = self._whole, False
+        return Reading(self._topic, dict(self._members), self.mark, left, whole)
 
     def change(self, data: bytes) -> Outcome:
         """Somebody came, changed, left or died."""

@@ -32,9 +32,10 @@ class State(NamedTuple):
 
 
 class Prospect(NamedTuple):
-    """What a script says of the hosts: seconds until the first of them expires (None: there is none), how many there are, and
-    which keys could not be read or written, and why."""
+    """What a script says of the hosts: whether the node is registered; seconds until the first host expires (None: there is
+    none), how many there are, and which keys could not be read or written, and why."""
 
+    renewed: bool
     first: float | None
     hosts: int
     broken: list[str]
@@ -98,7 +99,7 @@ class RedisClient:
             else:
                 found[text(host)] = facts
         mark = Mark(text(epoch or b""), int(generation or 0))
-        return State(mark, found, frozenset(map(text, left)), garbage)
+        return State(mark, found, frozenset(host.decode(errors="replace") for host in left), garbage)
 
     async def marks(self, topics: list[str]) -> list[Mark]:
         """How far the store is with each topic."""
@@ -134,8 +135,8 @@ class RedisClient:
 
     async def _run(self, script: AsyncScript, arguments: list[str | int]) -> Prospect:
         async with self._turn:
-            first, hosts, broken = await script(keys=[self._prefix], args=arguments)
-        return Prospect(first / 1000 if first >= 0 else None, hosts, sorted(map(text, broken)))
+            renewed, first, hosts, broken = await script(keys=[self._prefix], args=arguments)
+        return Prospect(bool(renewed), first / 1000 if first >= 0 else None, hosts, sorted(map(text, broken)))
 
     async def _own_address(self) -> str:
         """The address that the store sees; not one that only this machine can reach."""

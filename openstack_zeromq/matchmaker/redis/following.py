@@ -8,6 +8,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+from redis.exceptions import ResponseError
+
 from openstack_zeromq.matchmaker.redis.changes import Followed, Outcome
 from openstack_zeromq.matchmaker.redis.client import RedisClient, text
 from openstack_zeromq.matchmaker.store import Heard, Wanted
@@ -82,7 +84,12 @@ class Follower:
                     await self._read_one(topic, followed)
 
     async def _read_one(self, topic: str, followed: Followed) -> None:
-        state = await self._client.read(topic)
+        """One that cannot be read stays what it was, and is tried again with the next comparison; it stops no other."""
+        try:
+            state = await self._client.read(topic)
+        except (ResponseError, ValueError) as exc:
+            self._heard.garbage(f"topic {topic}: {exc}")
+            return
         for what in state.garbage:
             self._heard.garbage(what)
         for outcome in followed.read(state):
@@ -93,6 +100,7 @@ class Follower:
         """Look whether a change was missed."""
         while True:
             await asyncio.sleep(_COMPARE_EVERY * random.uniform(0.8, 1.2))  # noqa: S311 - spreads the nodes' questions
+            self._unread.set()
             known = {topic: followed.mark for topic, followed in self._topics.items() if followed.mark is not None}
             if not known:
                 continue

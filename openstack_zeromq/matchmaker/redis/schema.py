@@ -7,6 +7,7 @@
     members:<topic>    hash: host -> JSON [address, port, [servers]]
     left:<topic>       sorted set: hosts that said themselves that they do not serve it any more -> when that is forgotten (a day)
     hosts              sorted set: host -> when it expires
+    buried             when somebody looked for the dead last, in ms of the server's clock
     host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL)
     changes:<topic>    channel: JSON [epoch, generation, what, host, member]; what is + (here, or changed), - (died) or < (left)
 
@@ -23,6 +24,9 @@ local prefix = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local epoch = redis.call('GET', prefix .. 'epoch')
+
+-- Whether this call may speak for the living: where nobody can say that he is there, nobody may be buried.
+local renewed = false
 
 -- A key that somebody else made with another type, or that may not be touched, stops neither other topics nor other hosts.
 local broken = {}
@@ -70,13 +74,18 @@ local function bury_the_dead()
     end
 end
 
--- The clock went back: what would live much longer than it may, lives as long as it may from now on.
+-- The clock went back: who was heard in the future lives as long as it may from now on.
 local function shorten(most)
-    for _, host in ipairs(try('ZRANGEBYSCORE', 'hosts', now + most, '+inf', 'LIMIT', 0, 100) or {}) do
-        local expires = now + (tonumber(try('HGET', 'host:' .. host, 'ttl') or '') or most / 2)
-        try('ZADD', 'hosts', expires, host)
-        for topic in topics_of(host) do
-            try('ZADD', 'topic:' .. topic, 'XX', expires, host)
+    for _, host in ipairs(try('ZREVRANGEBYSCORE', 'hosts', '+inf', now + most, 'LIMIT', 0, 100) or {}) do
+        local facts = try('HMGET', 'host:' .. host, 'ttl', 'heard') or {}
+        local ttl, heard = tonumber(facts[1] or ''), tonumber(facts[2] or '')
+        if not ttl or not heard or heard > now + 1000 then
+            local expires = now + (ttl or most / 2)
+            try('ZADD', 'hosts', expires, host)
+            try('HSET', 'host:' .. host, 'heard', now)
+            for topic in topics_of(host) do
+                try('ZADD', 'topic:' .. topic, 'XX', expires, host)
+            end
         end
     end
 end
@@ -87,7 +96,7 @@ local function reply()
     for key, why in pairs(broken) do
         complaints[#complaints + 1] = prefix .. key .. ': ' .. why
     end
-    return {first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
+    return {renewed and 1 or 0, first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
 end
 """
 
@@ -95,6 +104,10 @@ BEAT = (
     _COMMON
     + """
 local host, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+renewed = try('ZADD', 'hosts', now + ttl, host) ~= nil
+if not renewed then
+    return reply()
+end
 if not epoch then
     epoch = ARGV[4]
     redis.call('SET', prefix .. 'epoch', epoch)
@@ -106,10 +119,10 @@ for place = 5, #ARGV, 2 do
     local topic, member = ARGV[place], ARGV[place + 1]
     served[topic] = true
     names[#names + 1] = topic
-    local expires = try('ZSCORE', 'topic:' .. topic, host)
+    local expires = tonumber(try('ZSCORE', 'topic:' .. topic, host) or '')
     local before = try('HGET', 'members:' .. topic, host)
     try('ZADD', 'topic:' .. topic, now + ttl, host)
-    if not expires or before ~= member then
+    if not expires or expires <= now or before ~= member then
         try('HSET', 'members:' .. topic, host, member)
         try('ZREM', 'left:' .. topic, host)
         try('SADD', 'topics', topic)
@@ -121,7 +134,6 @@ for topic in topics_of(host) do
         remove(topic, host, '<')
     end
 end
-try('ZADD', 'hosts', now + ttl, host)
 try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now, 'topics', table.concat(names, '\\0'))
 shorten(most)
 bury_the_dead()
@@ -130,9 +142,19 @@ return reply()
 )
 """KEYS: prefix. ARGV: host, ttl (ms), the longest ttl that is believed (ms), an epoch for an empty store, then topic, member, …
 
-Returns ms until the first host expires (-1: there is none), how many hosts there are, and what was wrong with a key."""
+Returns whether the node is registered (1, 0), ms until the first host expires (-1: there is none), how many hosts there are, and
+what was wrong with which keys."""
 
-BURY = _COMMON + "bury_the_dead()\nreturn reply()\n"
+BURY = (
+    _COMMON
+    + """
+renewed = try('SET', 'buried', now) ~= nil
+if renewed then
+    bury_the_dead()
+end
+return reply()
+"""
+)
 """KEYS: prefix. Removes who expired; returns what BEAT returns."""
 
 

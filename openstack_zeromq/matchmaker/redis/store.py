@@ -41,9 +41,8 @@ class RedisStore(Store):
         prospect = await self._guarded(self._client.beat(registration))
         self._attend(prospect)
         if prospect.broken:
-            raise StoreError(
-                f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or allow this user to touch it"
-            )
+            why = f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or let this user touch it"
+            raise StoreError(why, partly=prospect.renewed)
 
     async def services(self) -> list[Service]:
         return await self._guarded(self._client.services())
