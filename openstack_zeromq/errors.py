@@ -25,8 +25,9 @@ class MalformedError(ZeroMQError):
 
 
 class StoreError(ZeroMQError):
-    """A matchmaker's store does not answer, or refuses; the message says which and why. `partly`: but for something, it did."""
+    """A matchmaker's store does not answer, or refuses; the message says which and why. `refused`: it answered, but did
+    not register the node, so perhaps others cannot register, either."""
 
-    def __init__(self, message: str, partly: bool = False) -> None:
+    def __init__(self, message: str, refused: bool = False) -> None:
         super().__init__(message)
-        self.partly = partly
+        self.refused = refused

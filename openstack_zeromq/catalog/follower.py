@@ -79,6 +79,9 @@ class Follower:
             self._unwell(f"{self._store.name}: {Why.CANARY.value}")
         self._heard()
 
+    def unreadable(self, topic: str, why: str) -> None:
+        self._unwell(f"topic {topic}: {why}")
+
     def garbage(self, what: str) -> None:
         if not self._garbage:
             self._garbage = True

@@ -300,7 +300,7 @@ class Outgoing:
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
         candidates = self._whereabouts.of_one(pending.message)
-        if candidates is None and not pending.former_host:
+        if candidates is None and pending.former_host in ("", *pending.tried):
             return self._wait_until_known(pending)
         hosts, first = candidates or Candidates(())
         if pending.former_host:

@@ -24,7 +24,7 @@ def matchmaker(settings: Settings) -> Matchmaker:
     if settings.matchmaker == "dummy":
         return DummyMatchmaker(settings.host)
     if settings.matchmaker == "ring":
-        return RingMatchmaker(settings.ringfile, settings.state_dir)
+        return RingMatchmaker(settings.ringfile, settings.state_dir, settings.host)
     try:
         Path(settings.state_dir).mkdir(mode=0o750, parents=True, exist_ok=True)
     except OSError as exc:
@@ -37,7 +37,7 @@ def matchmaker(settings: Settings) -> Matchmaker:
         Registration(settings.host, address, settings.port),
         settings.target_update,
         rules(settings),
-        Snapshot(settings.state_dir, f"{settings.matchmaker} {settings.fabric}"),
+        Snapshot(settings.state_dir, settings.host, f"{settings.matchmaker} {settings.fabric}"),
     )
 
 

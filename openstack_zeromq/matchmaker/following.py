@@ -41,6 +41,7 @@ _BEATS = "registrations"
 _CANARY = "canary"
 _TIME = "timekeeping"
 _SNAPSHOT = "snapshots"
+_WANTED = "topics"
 
 
 class StoreMatchmaker(Matchmaker):
@@ -87,6 +88,7 @@ class StoreMatchmaker(Matchmaker):
         """Have it followed."""
         if len(self._used) >= WANTED_MOST:
             self._counts["unwanted"] += 1
+            self._problems[_WANTED] = f"{WANTED_MOST} are followed, {topic!r} and others beyond that are not; who invents topics?"
             return
         self._used.add(topic)
         self._asked.append(topic)
@@ -143,8 +145,8 @@ class StoreMatchmaker(Matchmaker):
     def register(self, topics: Mapping[str, Collection[str]]) -> None:
         registered = {topic: frozenset(servers) for topic, servers in topics.items()}
         if registered != self._registered:
-            self._registered = registered
             self._registration = replace(self._registration, topics=registered)
+            self._registered = registered
             self._call(self._tell_now)
 
     def release(self, topic: str) -> bool:
@@ -208,7 +210,7 @@ class StoreMatchmaker(Matchmaker):
                 self._failures[what] = 0
                 continue
             except StoreError as exc:
-                self._failed(what, str(exc), exc.partly)
+                self._failed(what, str(exc), exc.refused)
             except Exception as exc:  # the receiver must outlive whatever a store can think of
                 LOG.exception("the matchmaker's %s failed", what)
                 self._failed(what, f"{type(exc).__name__}: {exc}")
@@ -216,11 +218,11 @@ class StoreMatchmaker(Matchmaker):
                 self._failures[what] = 1
             await asyncio.sleep(_back_off(self._failures[what]) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
 
-    def _failed(self, what: str, why: str, partly: bool = False) -> None:
+    def _failed(self, what: str, why: str, refused: bool = False) -> None:
         self._failures[what] += 1
         if what == _READS:
             self._holding.failed()
-        elif what == _BEATS and not partly:
+        elif refused:
             self._holding.refused(time.monotonic())
         self._counts[f"failed_{what}"] += 1
         self._problems[what] = why
@@ -251,6 +253,7 @@ class StoreMatchmaker(Matchmaker):
 
     def reading(self, reading: Reading) -> None:
         self.answers()
+        self._problems.pop(f"topic {reading.topic}", None)
         self._note(self._holding.read(reading, time.monotonic()))
 
     def canary(self, there: bool) -> None:
@@ -259,6 +262,10 @@ class StoreMatchmaker(Matchmaker):
         else:
             self._problems[_CANARY] = Why.CANARY.value
         self._note(self._holding.canary(there, time.monotonic()))
+
+    def unreadable(self, topic: str, why: str) -> None:
+        self._counts["unreadable"] += 1
+        self._problems[f"topic {topic}"] = why
 
     def garbage(self, what: str) -> None:
         self._counts["garbage"] += 1
@@ -331,6 +338,7 @@ class StoreMatchmaker(Matchmaker):
             self._wanted.discard(topic)
             self._dropped.add(topic)
         self._used = set()
+        self._problems.pop(_WANTED, None)
 
     def _forget_dropped(self) -> None:
         for topic in self._dropped - set(self._wanted):

@@ -9,7 +9,7 @@ in doubt or the loss looks like an accident:
 * it was away for longer than `Rules.outage`, or refuses registrations, so that nodes could not say that they are there: likewise;
 * its canary, a thing that is always there, is not: until it is there again;
 * a topic lost its last host: until an operator releases it, or a host comes;
-* a topic lost more than half of its hosts, and more than two: for `Rules.shrink_hold` seconds.
+* a topic lost more than half of its hosts, and more than two, at once or within that time: for `Rules.shrink_hold` seconds.
 
 A host that said itself that it leaves is believed at once, too.
 """
@@ -83,12 +83,14 @@ class Known(NamedTuple):
 
 @dataclass(slots=True)
 class _Topic:
-    """`members` are believed; `offered` is what the store said last, None while it has said nothing since the start."""
+    """`members` are believed; `offered` is what the store said last, None while it has said nothing since the start; `lost`:
+    hosts whose loss was believed lately, and when, for a loss in many steps is one loss."""
 
     members: Members
     mark: Mark
     offered: Members | None = None
-    held: Held | None = field(default=None)
+    held: Held | None = None
+    lost: dict[str, float] = field(default_factory=dict)
 
 
 class Holding:
@@ -119,7 +121,7 @@ class Holding:
 
     @property
     def held(self) -> dict[str, Held]:
-        return {name: topic.held for name, topic in sorted(self._topics.items()) if topic.held is not None}
+        return {name: held for name, topic in sorted(self._topics.items()) if (held := topic.held) is not None}
 
     @property
     def stale(self) -> list[str]:
@@ -141,7 +143,7 @@ class Holding:
 
     def answers(self, now: float) -> None:
         """The store answers."""
-        if self._away and self._heard is not None and now - self._heard > self._rules.outage:
+        if self._away and (self._heard is None or now - self._heard > self._rules.outage):
             self._warm_up(now)
         self._away, self._heard = False, now
 
@@ -213,7 +215,11 @@ class Holding:
         """Believe what can be believed of what is offered; hold the rest."""
         assert topic.offered is not None  # noqa: S101 - only what was offered is judged
         gone = {host: member for host, member in topic.members.items() if host not in topic.offered and host not in left}
+        remembered = now - self._rules.shrink_hold
+        topic.lost = {host: when for host, when in topic.lost.items() if when > remembered and host not in topic.offered}
         held = self._doubt(name, topic, gone, now) if gone else None
+        if held is None:
+            topic.lost |= dict.fromkeys(gone, now)
         if held is not None and (topic.held is None or topic.held.why is not held.why):
             self.counts["held"] += 1
         topic.held = held
@@ -236,6 +242,7 @@ class Holding:
         if not topic.offered and not self._rules.allow_empty & {name, EVERY}:
             return Held(Why.EMPTY, hosts, since(Why.EMPTY), None)
         until = since(Why.SHRINK) + self._rules.shrink_hold
-        if len(gone) > 2 and 2 * len(gone) > len(topic.members) and now < until:
+        losses = len(gone) + len(topic.lost)
+        if losses > 2 and 2 * losses > len(topic.members) + len(topic.lost) and now < until:
             return Held(Why.SHRINK, hosts, since(Why.SHRINK), until)
         return None

@@ -6,8 +6,10 @@ topic, which is an accident more often than an intention. A copy of the last goo
 
 import os
 import stat
+import threading
 from collections import Counter as Counts
 from pathlib import Path
+from urllib.parse import quote
 
 from oslo_log import log as logging
 
@@ -18,22 +20,29 @@ from openstack_zeromq.matchmaker.base import Matchmaker, Member, Topic, View
 
 LOG = logging.getLogger(__name__)
 
-COPY = "matchmaker_ring.json"
-"""The last good ring, below zmq_state_dir."""
+_Stamp = tuple[tuple[int, int, int, int] | None, ...]
+_NEVER: _Stamp = ()
+"""Like no file: it is read again at the next look."""
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+class UnreadableError(RingError):
+    """The ring may be good, but the system does not give it; perhaps it does a moment later."""
 
 
 class RingMatchmaker(Matchmaker):
     """Never raises: without a good ring the last good one counts, and `problem` says so."""
 
-    def __init__(self, ringfile: str, state_dir: str) -> None:
+    def __init__(self, ringfile: str, state_dir: str, host: str = "") -> None:
+        """The last good ring is kept below `state_dir`, for node `host`."""
         self._path = Path(ringfile)
         self._meta = ring_file.meta_path(ringfile)
-        self._copy = Path(state_dir, COPY)
+        self._copy = Path(state_dir, f"matchmaker_ring.{quote(host, safe='@')}.json")
         self._counts: Counts[str] = Counts()
         self._fault = ""
         self._stale = False
+        self._keeping = threading.Lock()
+        self._keeper: threading.Thread | None = None
+        self._to_keep: tuple[bytes, bytes | None] = b"", None
         self._stamp = self._look()
         self.view = View()
         self._load()
@@ -62,6 +71,10 @@ class RingMatchmaker(Matchmaker):
             "counters": dict(self._counts),
         }
 
+    def close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.join()
+
     # private
 
     def _look(self) -> _Stamp:
@@ -76,14 +89,23 @@ class RingMatchmaker(Matchmaker):
                 _doubt(ring, meta)
         except RingError as exc:
             self._counts["refused"] += 1
+            if isinstance(exc, UnreadableError):
+                self._stamp = _NEVER
             self._fault = str(exc)
             return False
         changed = view != self.view
         self.view, self._fault, self._stale = view, "", False
-        self._keep(ring, meta)
+        self._to_keep = ring, meta
+        self._keeper = threading.Thread(target=self._keep, daemon=True, name="ring copy")
+        self._keeper.start()
         return changed
 
-    def _keep(self, ring: bytes, meta: bytes | None) -> None:
+    def _keep(self) -> None:
+        """In a thread: a slow disk is to hold up no message."""
+        with self._keeping:
+            self._write_copy(*self._to_keep)
+
+    def _write_copy(self, ring: bytes, meta: bytes | None) -> None:
         try:
             self._copy.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             if meta is not None:
@@ -116,15 +138,17 @@ def read(path: Path) -> tuple[bytes, bytes | None]:
     """
     try:
         ring = contents(path)
-    except OSError as exc:
+    except FileNotFoundError as exc:
         raise RingError(f"{exc.strerror}; write a ring there") from None
+    except OSError as exc:
+        raise UnreadableError(f"{exc.strerror}; let the receiver's user read it") from None
     meta = ring_file.meta_path(path)
     try:
         return ring, contents(meta)
     except FileNotFoundError:
         return ring, None
     except OSError as exc:
-        raise RingError(f"its side-car {meta}: {exc.strerror}") from None
+        raise UnreadableError(f"its side-car {meta}: {exc.strerror}") from None
 
 
 def arrange(ring_bytes: bytes, meta_bytes: bytes | None) -> View:
@@ -172,9 +196,9 @@ def contents(path: Path) -> bytes:
         return file.read(ring_file.MAX_BYTES + 1)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         facts = os.stat(path)
     except OSError:
         return None
-    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from oslo_log import log as logging
 
@@ -17,7 +18,6 @@ from openstack_zeromq.matchmaker.holding import Known, Mark
 
 LOG = logging.getLogger(__name__)
 
-FILE = "matchmaker.json"
 _VERSION = 1
 
 
@@ -32,11 +32,11 @@ class Memory:
 
 
 class Snapshot:
-    """The file below `directory`; `store` names what it is a snapshot of."""
+    """The file of node `host` below `directory`; `store` names what it is a snapshot of."""
 
-    def __init__(self, directory: str, store: str) -> None:
+    def __init__(self, directory: str, host: str, store: str) -> None:
         self.directory = directory
-        self._path = Path(directory, FILE)
+        self._path = Path(directory, f"matchmaker.{quote(host, safe='@')}.json")
         self._store = store
 
     def load(self) -> Memory:

@@ -66,6 +66,9 @@ class Heard(Protocol):
     def canary(self, there: bool) -> None:
         """Is that there which always is? Only from stores that have such a thing."""
 
+    def unreadable(self, topic: str, why: str) -> None:
+        """A topic cannot be read: what is known of it stays, until a reading comes."""
+
     def garbage(self, what: str) -> None:
         """Something in the store is not ours to understand: it was left out."""
 

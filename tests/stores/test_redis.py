@@ -267,6 +267,26 @@ def test_a_clock_that_jumps_an_hour_loses_nobody_and_keeps_no_dead(
     reader.finds("compute", "c1", "reader", within=2 * TTL + 3)
 
 
+def test_a_clock_that_jumps_takes_nobody_of_three_hundred(make_redis: MakeRedis, make_node: MakeNode, clock_file: Path) -> None:
+    server = make_redis(clock_file=clock_file)
+    reader = make_node(server, "reader", {})
+    hosts = [f"c{number:03}" for number in range(300)]
+
+    async def beat() -> None:
+        asked = store(reader.settings)
+        for host in hosts:
+            await asked.beat(Registration(host, "", 9501, {"compute": frozenset({host})}))
+        await asked.close()
+
+    asyncio.run(beat())
+    reader.finds("compute", *hosts, within=3)
+    server.clock_jump(3600)
+    for _ in range(2):
+        asyncio.run(beat())
+        assert reader.hosts("compute") == tuple(hosts)
+    reader.finds("compute", *hosts)
+
+
 def test_a_change_that_was_missed_is_found_out(make_redis: MakeRedis, make_node: MakeNode) -> None:
     server = make_redis()
     reader = make_node(server, "reader", {})
@@ -299,10 +319,9 @@ def test_a_goodbye_of_long_ago_in_an_old_dump_takes_nobody_away(make_redis: Make
     assert reader.hosts("compute") == ("c1",)
 
 
-def test_a_host_whose_time_was_over_unnoticed_is_found_again_when_it_comes_back(
+def test_a_host_that_was_silent_for_long_is_buried_by_whoever_lives_and_found_again_when_it_comes_back(
     make_redis: MakeRedis, make_node: MakeNode
 ) -> None:
-    """Nobody was there to bury it, so to the store it was never gone."""
     server = make_redis()
     node = make_node(server, "c1")
     registration = Registration("c1", "", 9501, {"compute": frozenset({"c1"})})
@@ -315,10 +334,41 @@ def test_a_host_whose_time_was_over_unnoticed_is_found_again_when_it_comes_back(
     asyncio.run(beat())
     over = time.monotonic() + TTL + 0.5
     eventually(lambda: time.monotonic() > over)
-    reader = make_node(server, "reader")
-    reader.finds("compute", within=2)
+    onlooker = make_node(server, "onlooker")
+    onlooker.finds("compute", "c1", within=2)
+    reader = make_node(server, "reader", {"compute": ["reader"]})
+    reader.finds("compute", "c1", "reader")
+    reader.finds("compute", "reader", within=TTL + 2)
+    onlooker.finds("compute", "reader")
     asyncio.run(beat())
-    reader.finds("compute", "c1")
+    reader.finds("compute", "c1", "reader")
+
+
+def test_a_first_look_at_a_store_that_cannot_be_written_misses_nobody(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis()
+    nodes = [make_node(server, f"c{number}", {"compute": [f"c{number}"], "other": ["x"]}) for number in range(5)]
+    hosts = tuple(f"c{number}" for number in range(5))
+    reader = make_node(server, "reader", {})
+    reader.finds("compute", *hosts)
+    server.client.config_set("min-replicas-to-write", "1")
+    eventually(lambda: all("NOREPLICAS" in node.problem for node in nodes), within=10)
+    over = time.monotonic() + TTL + 1
+    eventually(lambda: time.monotonic() > over)
+    assert reader.hosts("other") in (None, hosts)
+    reader.finds("other", *hosts)
+    server.client.config_set("min-replicas-to-write", "0")
+    over = time.monotonic() + TTL + 3
+    while time.monotonic() < over:
+        assert (reader.hosts("compute"), reader.hosts("other")) == (hosts, hosts)
+        time.sleep(0.02)
+    eventually(lambda: not any(node.problem for node in nodes), within=15)
+
+
+def test_a_store_whose_commands_are_forbidden_says_so(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis(acl_users={"zmq": "on >secret ~* &* +@all -hgetall"})
+    reader = make_node(server, "reader", {}, store={"username": "zmq", "password": "secret"})
+    assert reader.hosts("compute") is None
+    eventually(lambda: "hgetall" in reader.problem.lower(), within=5)
 
 
 def test_a_store_that_is_full_buries_nobody(make_redis: MakeRedis, make_node: MakeNode) -> None:
@@ -364,9 +414,11 @@ def test_a_topic_that_cannot_be_read_stops_no_other_and_hammers_nobody(make_redi
     over = time.monotonic() + 3
     eventually(lambda: time.monotonic() > over)
     assert server.client.info("stats")["total_connections_received"] - before < 10
+    assert "topic bad" in reader.problem
     server.client.delete("{zmq:broken}:topic:bad")
     make_node(server, "c2", {"bad": ["c2"]}, zmq_fabric="broken")
     reader.finds("bad", "c2", within=10)
+    assert "topic bad" not in reader.problem
 
 
 def test_garbage_in_our_keys_stops_nobody_else(make_redis: MakeRedis, make_node: MakeNode) -> None:

@@ -301,3 +301,13 @@ def test_whoever_serves_it_here_gets_it_though_the_matchmaker_knows_nothing() ->
     world.here.add(TOPIC)
     assert sent(world.out.served(TOPIC, 1.0)) == [("a", 1)]
     assert sent(world.out.accept(CLIENT, message(2), 2.0)) == [("a", 2)]
+
+
+def test_who_wants_to_know_at_once_is_not_told_that_nobody_listens_before_that_is_known() -> None:
+    world = World(b=UP, c=UP)
+    world.topic_hosts = None
+    again = message(1, flags=Flag.MANDATORY | Flag.RESENT)
+    assert sent(world.out.accept(CLIENT, again, 0.0, former_host="b")) == [("b", 1)]
+    assert told(world.out.answered("b", said(1, Answer.NOROUTE), 1.0)) == []
+    world.topic_hosts = ("c",)
+    assert sent(world.out.routes_changed(2.0)) == [("c", 1)]

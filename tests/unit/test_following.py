@@ -54,7 +54,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[Store], StoreMatchmaker]]:
     made: list[StoreMatchmaker] = []
 
     def start(store: Store) -> StoreMatchmaker:
-        snapshot = Snapshot(str(tmp_path), "test")
+        snapshot = Snapshot(str(tmp_path), "n1", "test")
         made.append(StoreMatchmaker(lambda: store, Registration("n1", "", 9501), 60.0, Rules(), snapshot))
         made[-1].start(lambda: None)
         return made[-1]

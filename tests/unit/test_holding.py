@@ -79,6 +79,26 @@ def test_a_loss_of_more_than_half_is_held_for_a_while_then_believed() -> None:
     assert (hosts(holding), holding.held) == (("a",), {})
 
 
+def test_a_loss_in_many_small_steps_is_held_like_one() -> None:
+    holding = Holding(RULES)
+    everybody = [f"c{number:03}" for number in range(300)]
+    read(holding, 0, *everybody)
+    for step in range(1, 30):
+        read(holding, step, *everybody[step * 10 :], generation=step + 1)
+    assert len(hosts(holding)) >= 150
+    assert holding.held["compute"].why is Why.SHRINK
+    holding.tick(200)
+    assert hosts(holding) == tuple(everybody[290:])
+
+
+def test_a_store_that_was_away_all_the_time_since_the_start_takes_nobody_away() -> None:
+    holding = Holding(RULES, {"compute": Known(members("a", "b"), Mark("e", 5))})
+    holding.failed()
+    holding.answers(5)
+    read(holding, 5, "a", generation=9)
+    assert hosts(holding) == ("a", "b")
+
+
 def test_a_loss_that_heals_was_none() -> None:
     holding = Holding(RULES)
     read(holding, 0, *"abcdef")

@@ -1,14 +1,17 @@
 """The ring file: what an old reader can live with, whole or not at all."""
 
+import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openstack_zeromq.errors import RingError
+from openstack_zeromq.matchmaker import ring as ring_module
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.matchmaker.ring import RingMatchmaker
 
@@ -133,7 +136,7 @@ def test_a_start_without_a_good_ring_goes_on_with_the_last_one(tmp_path: Path, i
     data = ring_file.render({"compute": ["c1", "c2"]})
     ring_file.write(ring_file.meta_path(path), ring_file.render_meta(data, {"c1": {"address": "10.0.0.1"}}, "test"))
     ring_file.write(path, data)
-    RingMatchmaker(str(path), str(tmp_path / "state"))
+    RingMatchmaker(str(path), str(tmp_path / "state")).close()
     path.unlink()
     match in_its_place:
         case "directory":
@@ -181,3 +184,30 @@ def test_a_ring_of_four_megabytes_is_read(tmp_path: Path) -> None:
     assert len(data) > 4 * 1024 * 1024
     ring_file.write(tmp_path / "ring.json", data)
     assert RingMatchmaker(str(tmp_path / "ring.json"), str(tmp_path / "state")).hosts("compute") == tuple(hosts)
+
+
+def test_a_ring_that_could_not_be_read_for_a_moment_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    matchmaker = _ring(tmp_path / "ring.json", compute=["c1"])
+    ring_file.write(tmp_path / "ring.json", ring_file.render({"compute": ["c2"]}))
+    real, failures = os.open, [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def failing(*arguments: Any, **more: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(ring_module.os, "open", failing)
+    assert not matchmaker.refresh()
+    assert "Too many open files" in matchmaker.problem
+    assert not matchmaker.refresh()
+    assert matchmaker.refresh()
+    assert (matchmaker.hosts("compute"), matchmaker.problem) == (("c2",), "")
+    matchmaker.close()
+
+
+def test_nodes_that_share_a_state_directory_remember_each_its_own(tmp_path: Path) -> None:
+    for host in ("n1", "n2"):
+        ring_file.write(tmp_path / f"{host}.json", ring_file.render({"compute": [host]}))
+        RingMatchmaker(str(tmp_path / f"{host}.json"), str(tmp_path / "state"), host).close()
+    again = RingMatchmaker(str(tmp_path / "nowhere"), str(tmp_path / "state"), "n1")
+    assert again.hosts("compute") == ("n1",)

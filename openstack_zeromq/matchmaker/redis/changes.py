@@ -62,7 +62,7 @@ class Followed:
         try:
             epoch, generation, what, host, facts = json.loads(data)
             mark = Mark(str(epoch), int(generation))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return Outcome.GARBAGE
         if mark.epoch == self.mark.epoch and mark.generation <= self.mark.generation:
             return Outcome.KNOWN
@@ -75,7 +75,7 @@ class Followed:
     def _apply(self, what: object, host: str, facts: str) -> Outcome:
         self._left.discard(host)
         if what == schema.PLUS:
-            found = member(host.encode(), facts.encode())
+            found = member(host.encode(errors="replace"), facts.encode(errors="replace"))
             if found is None:
                 return Outcome.GARBAGE
             self._members[host] = found

@@ -82,17 +82,16 @@ class RedisClient:
         return self._redis.pubsub()
 
     async def read(self, topic: str) -> State:
+        """A host whose time is over is a member until it is buried: perhaps nobody could say that he is there."""
         async with self._turn, self._redis.pipeline(transaction=True) as pipe:
-            pipe.time()
             pipe.get(self.key("epoch"))
             pipe.hget(self.key("generation"), topic)
-            pipe.zrange(self.key(f"topic:{topic}"), 0, -1, withscores=True)
+            pipe.zrange(self.key(f"topic:{topic}"), 0, -1)
             pipe.hgetall(self.key(f"members:{topic}"))
             pipe.zrange(self.key(f"left:{topic}"), 0, -1)
-            time, epoch, generation, hosts, members, left = await pipe.execute()
-        now = _milliseconds(time)
+            epoch, generation, hosts, members, left = await pipe.execute()
         found, garbage = {}, []
-        for host in [host for host, expires in hosts if expires > now]:
+        for host in hosts:
             facts = member(host, members.get(host))
             if facts is None:
                 garbage.append(f"host {host!r} of topic {topic}")
@@ -129,13 +128,15 @@ class RedisClient:
 
     async def bury(self) -> Prospect:
         """Remove the dead."""
-        return await self._run(self._bury, [])
+        return await self._run(self._bury, [round(self._settings.target_expire * 1000)])
 
     # private
 
     async def _run(self, script: AsyncScript, arguments: list[str | int]) -> Prospect:
         async with self._turn:
             renewed, first, hosts, broken = await script(keys=[self._prefix], args=arguments)
+        if any("READONLY" in text(why) for why in broken):
+            await self._redis.connection_pool.disconnect()  # it was the master once: the next connection asks for the present one
         return Prospect(bool(renewed), first / 1000 if first >= 0 else None, hosts, sorted(map(text, broken)))
 
     async def _own_address(self) -> str:

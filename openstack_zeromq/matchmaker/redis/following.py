@@ -6,13 +6,12 @@ can be dead without knowing it.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 
 from redis.exceptions import ResponseError
 
 from openstack_zeromq.matchmaker.redis.changes import Followed, Outcome
 from openstack_zeromq.matchmaker.redis.client import RedisClient, text
-from openstack_zeromq.matchmaker.store import Heard, Wanted
+from openstack_zeromq.matchmaker.store import Heard, Wanted, ended
 
 _COMPARE_EVERY = 5.0
 _GATHER = 0.01
@@ -34,14 +33,14 @@ class Follower:
         """Until something goes wrong; the first error of any part ends all of them."""
         try:
             await self._pubsub.subscribe(self._client.key("changes"))
-            parts: list[Callable[[], Awaitable[None]]] = [self._listen, self._keep_up, self._read, self._compare]
-            tasks = [asyncio.ensure_future(part()) for part in parts]
+            tasks = [asyncio.create_task(part()) for part in (self._listen, self._keep_up, self._read, self._compare)]
             try:
                 await asyncio.gather(*tasks)
             finally:
+                await ended(tasks)
                 for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                    if not task.cancelled():
+                        task.exception()  # one has been raised already; that there were others is no news
         finally:
             await self._pubsub.aclose()  # type: ignore[no-untyped-call]
 
@@ -88,7 +87,9 @@ class Follower:
         try:
             state = await self._client.read(topic)
         except (ResponseError, ValueError) as exc:
-            self._heard.garbage(f"topic {topic}: {exc}")
+            if isinstance(exc, ResponseError) and "WRONGTYPE" not in str(exc):
+                raise  # that is the store's trouble, not the topic's
+            self._heard.unreadable(topic, f"{self._client.name}: {exc}; delete what is not ours")
             return
         for what in state.garbage:
             self._heard.garbage(what)

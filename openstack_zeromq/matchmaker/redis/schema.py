@@ -7,7 +7,8 @@
     members:<topic>    hash: host -> JSON [address, port, [servers]]
     left:<topic>       sorted set: hosts that said themselves that they do not serve it any more -> when that is forgotten (a day)
     hosts              sorted set: host -> when it expires
-    buried             when somebody looked for the dead last, in ms of the server's clock
+    beaten             when a node said last that it is there, in ms of the server's clock
+    spared             until when nobody is buried: nobody had beaten for long, or the clock jumped, so the living come first
     host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL)
     changes:<topic>    channel: JSON [epoch, generation, what, host, member]; what is + (here, or changed), - (died) or < (left)
 
@@ -64,7 +65,19 @@ local function topics_of(host)
     return string.gmatch(try('HGET', 'host:' .. host, 'topics') or '', '[^%z]+')
 end
 
+-- For a while nobody could beat, or the clock has jumped: the living get the time of a life to say that they are there.
+local function spare(ttl)
+    local last = tonumber(try('GET', 'beaten') or '')
+    if last and math.abs(now - last) > ttl / 2 then
+        try('SET', 'spared', now + ttl)
+    end
+    renewed = try('SET', 'beaten', now) ~= nil
+end
+
 local function bury_the_dead()
+    if not renewed or now < tonumber(try('GET', 'spared') or '0') then
+        return
+    end
     for _, host in ipairs(try('ZRANGEBYSCORE', 'hosts', '-inf', now, 'LIMIT', 0, 100) or {}) do
         for topic in topics_of(host) do
             remove(topic, host, '-')
@@ -82,7 +95,8 @@ local function shorten(most)
         if not ttl or not heard or heard > now + 1000 then
             local expires = now + (ttl or most / 2)
             try('ZADD', 'hosts', expires, host)
-            try('HSET', 'host:' .. host, 'heard', now)
+            try('ZADD', 'hosts', now + ttl, host)
+try('HSET', 'host:' .. host, 'heard', now)
             for topic in topics_of(host) do
                 try('ZADD', 'topic:' .. topic, 'XX', expires, host)
             end
@@ -96,7 +110,7 @@ local function reply()
     for key, why in pairs(broken) do
         complaints[#complaints + 1] = prefix .. key .. ': ' .. why
     end
-    return {renewed and 1 or 0, first[2] and math.ceil(first[2] - now) or -1, try('ZCARD', 'hosts') or 0, complaints}
+    return {renewed and 1 or 0, first[2] and math.max(0, math.ceil(first[2] - now)) or -1, try('ZCARD', 'hosts') or 0, complaints}
 end
 """
 
@@ -104,7 +118,7 @@ BEAT = (
     _COMMON
     + """
 local host, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-renewed = try('ZADD', 'hosts', now + ttl, host) ~= nil
+spare(ttl)
 if not renewed then
     return reply()
 end
@@ -148,14 +162,12 @@ what was wrong with which keys."""
 BURY = (
     _COMMON
     + """
-renewed = try('SET', 'buried', now) ~= nil
-if renewed then
-    bury_the_dead()
-end
+spare(tonumber(ARGV[1]))
+bury_the_dead()
 return reply()
 """
 )
-"""KEYS: prefix. Removes who expired; returns what BEAT returns."""
+"""KEYS: prefix. ARGV: ttl (ms). Removes who expired; returns what BEAT returns."""
 
 
 def prefix(fabric: str) -> str:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Registration, Service
@@ -42,7 +42,7 @@ class RedisStore(Store):
         self._attend(prospect)
         if prospect.broken:
             why = f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or let this user touch it"
-            raise StoreError(why, partly=prospect.renewed)
+            raise StoreError(why, refused=not prospect.renewed)
 
     async def services(self) -> list[Service]:
         return await self._guarded(self._client.services())
@@ -78,7 +78,7 @@ class RedisStore(Store):
         try:
             return await work
         except (RedisError, OSError, TimeoutError) as exc:
-            raise StoreError(f"{self.name}: {_reason(exc)}") from None
+            raise StoreError(f"{self.name}: {_reason(exc)}", refused=isinstance(exc, ResponseError)) from None
         except (ValueError, TypeError, LookupError) as exc:
             raise StoreError(f"{self.name}: answers what is none of ours: {exc!r}") from None
 
