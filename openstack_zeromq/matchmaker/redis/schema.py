@@ -95,8 +95,7 @@ local function shorten(most)
         if not ttl or not heard or heard > now + 1000 then
             local expires = now + (ttl or most / 2)
             try('ZADD', 'hosts', expires, host)
-            try('ZADD', 'hosts', now + ttl, host)
-try('HSET', 'host:' .. host, 'heard', now)
+            try('HSET', 'host:' .. host, 'heard', now)
             for topic in topics_of(host) do
                 try('ZADD', 'topic:' .. topic, 'XX', expires, host)
             end
@@ -148,6 +147,7 @@ for topic in topics_of(host) do
         remove(topic, host, '<')
     end
 end
+try('ZADD', 'hosts', now + ttl, host)
 try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now, 'topics', table.concat(names, '\\0'))
 shorten(most)
 bury_the_dead()
