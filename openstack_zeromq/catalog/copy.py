@@ -107,7 +107,7 @@ class CopyStore(Store):
             remembered = shape.memory(published, wanted)
             for topic in wanted:
                 members = remembered[topic].members if topic in remembered else {}
-                heard.reading(Reading(topic, members, Mark("", modified), left))
+                heard.reading(Reading(topic, members, Mark("", modified), left, whole=False))
             index = max(1, answer.index) if answer.index >= index else 0
 
     def _published(self, answer: Answer) -> tuple[Published, int]:
@@ -169,7 +169,7 @@ class Publisher:
         """
         await self._keep_session()
         data = pack(*self._disk.contents())
-        if data == self._there and (await self._client.read(f"kv/{self._key}", leader=True)).content:
+        if data == self._there and await self._published() == data:
             return ""
         if await self._client.put(f"kv/{self._key}", data, acquire=self._session):
             self._there = data
@@ -177,6 +177,14 @@ class Publisher:
             return ""
         self._there = b""
         return f"another node publishes the ring in {self._key}: this one stands by"
+
+    async def _published(self) -> bytes:
+        """What is in the key, whoever wrote it: a lock of Consul keeps out only those who ask for it."""
+        content = (await self._client.read(f"kv/{self._key}", leader=True)).content
+        try:
+            return base64.b64decode(content[0]["Value"] or "")
+        except (TypeError, LookupError, binascii.Error):
+            return b""
 
     async def close(self) -> None:
         """Let another node publish at once."""

@@ -10,7 +10,7 @@ from oslo_log import log as logging
 from openstack_zeromq import options
 from openstack_zeromq.errors import ConfigError, RingError, ZeroMQError
 from openstack_zeromq.matchmaker import ring
-from openstack_zeromq.receiver.loop import Receiver
+from openstack_zeromq.receiver.loop import Receiver, check_security
 
 PROGRAM = "oslo-messaging-zmq-receiver"
 LOG = logging.getLogger(__name__)
@@ -37,8 +37,11 @@ def run(arguments: list[str]) -> None:
     if conf.check:
         if slips:
             raise ConfigError("; ".join(slips))
+        check_security(settings)
         if settings.matchmaker == "ring":
             _check_ring(settings.ringfile)
+        else:
+            _check_state_dir(settings.state_dir)
         return
     logging.setup(conf, "openstack-zeromq")
     for slip in slips:
@@ -57,6 +60,14 @@ def _check_ring(ringfile: str) -> None:
         ring.load(Path(ringfile))
     except RingError as exc:
         raise RingError(f"[matchmaker_ring] ringfile = {ringfile}: {exc}") from None
+
+
+def _check_state_dir(state_dir: str) -> None:
+    """Could it be made and written? Nothing is made."""
+    there = next(path for path in (Path(state_dir), *Path(state_dir).parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = "is no directory" if not there.is_dir() else "may not be written by this user"
+        raise ConfigError(f"[{options.GROUP}] zmq_state_dir = {state_dir}: {there} {why}; choose another, or let this user write")
 
 
 def _default_files() -> list[str]:

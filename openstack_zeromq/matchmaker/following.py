@@ -35,6 +35,7 @@ _GATHER = 0.01
 _SAVE_EVERY = 5.0
 _UNUSED_AFTER = 3600.0
 _END_WITHIN = 5.0
+_NAMED = 10
 
 _READS = "reads"
 _BEATS = "registrations"
@@ -67,6 +68,7 @@ class StoreMatchmaker(Matchmaker):
         self._used: set[str] = set(memory.topics)
         self._asked: deque[str] = deque(memory.topics)
         self._dropped: set[str] = set()
+        self._held: Collection[str] = ()
         self._gathering = self._unsaved = False
         self._save_at = 0.0
         self._forget_at = time.monotonic() + _UNUSED_AFTER
@@ -281,8 +283,24 @@ class StoreMatchmaker(Matchmaker):
     def _show(self) -> None:
         self._gathering = False
         self._unsaved = True
-        self._next = self._arrange()
+        before, self._next = self._next, self._arrange()
+        self._log(before, self._next)
         self._changed()
+
+    def _log(self, before: View, after: View) -> None:
+        """One line for each topic that changed, and for each that is held now."""
+        for name, topic in after.topics.items():
+            old = before.topics.get(name)
+            if topic is old:
+                continue
+            was, now = set(old.hosts) if old else set(), set(topic.hosts)
+            LOG.info("topic %s: added %s, removed %s, %s hosts", name, _few(now - was), _few(was - now), len(now))
+        held = self._holding.held
+        for name in sorted(held.keys() - set(self._held)):
+            LOG.warning(
+                "topic %s: %s are held, though the store has lost them: %s", name, _few(held[name].hosts), held[name].why.value
+            )
+        self._held = held.keys()
 
     def _arrange(self) -> View:
         """The view of what is believed; topics that are as they were are not arranged again."""
@@ -350,3 +368,10 @@ class StoreMatchmaker(Matchmaker):
 def _back_off(failures: int) -> float:
     """Seconds, however long it has failed."""
     return min(_RETRY_MOST, _RETRY_FIRST * 2.0 ** min(failures, 16))
+
+
+def _few(hosts: Collection[str]) -> str:
+    """The first of them, for a line of the log."""
+    named = sorted(hosts)
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return (", ".join(named[:_NAMED]) or "-") + more

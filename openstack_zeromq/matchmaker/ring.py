@@ -94,6 +94,8 @@ class RingMatchmaker(Matchmaker):
             self._fault = str(exc)
             return False
         changed = view != self.view
+        if changed:
+            LOG.info("the ring changed: %s topics", len(view.topics))
         self.view, self._fault, self._stale = view, "", False
         self._to_keep = ring, meta
         self._keeper = threading.Thread(target=self._keep, daemon=True, name="ring copy")

@@ -62,12 +62,17 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
 
 
 def unknown_names(config_files: Iterable[str]) -> list[str]:
-    """A sentence for every name in our groups of `config_files` that is no option: most often a slip of the pen."""
+    """A sentence for every name in our groups of `config_files` that is no option, and for every group that is nearly one of
+    ours: most often a slip of the pen."""
     sentences = []
     known = {group: {opt.name for opt in opts} for group, opts in list_opts()}
     for file in config_files:
         sections: dict[str, dict[str, object]] = {}
         cfg.ConfigParser(file, sections).parse()
+        for group in sorted(set(sections) - set(known)):
+            close = difflib.get_close_matches(group, known, n=1, cutoff=0.8)
+            if close:
+                sentences.append(f"{file}: [{group}] is no group; did you mean {close[0]}?")
         for group, names in known.items():
             for name in sorted(set(sections.get(group, ())) - names):
                 close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)

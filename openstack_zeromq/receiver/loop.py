@@ -59,11 +59,7 @@ class Receiver:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if settings.security != "none":
-            raise ConfigError(
-                f"[{GROUP}] zmq_security = {settings.security}: this release has no keys yet; set zmq_security = none"
-                " on a network that nobody else can reach"
-            )
+        check_security(settings)
         self._settings = settings
         self._started = time.monotonic()
         self._stopping = False
@@ -266,7 +262,6 @@ class Receiver:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
         if self._matchmaker.refresh():
-            LOG.info("the matchmaker's view changed")
             self._do(self._node.routes_changed(now), now)
         problem = self._matchmaker.problem
         if problem != self._problem:
@@ -275,6 +270,15 @@ class Receiver:
                 LOG.error("matchmaker: %s", problem)
             else:
                 LOG.info("matchmaker: all is well again")
+
+
+def check_security(settings: Settings) -> None:
+    """:raises ConfigError: what is asked for does not exist yet."""
+    if settings.security != "none":
+        raise ConfigError(
+            f"[{GROUP}] zmq_security = {settings.security}: this release has no keys yet; set zmq_security = none"
+            " on a network that nobody else can reach"
+        )
 
 
 def _lock_directory(ipc_dir: str) -> int:

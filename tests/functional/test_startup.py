@@ -77,3 +77,15 @@ def test_check_accepts_a_good_configuration_and_binds_nothing(make_fabric: Calla
     assert _start(fabric, "--check").returncode == 0
     assert not fabric.ipc_dir("n1").exists()
     assert "did you mean rpc_zmq_port" in _start(fabric, "--check", rpc_zmq_prot=1).stderr
+
+
+def test_check_refuses_what_could_not_start(make_fabric: Callable[..., Fabric], tmp_path: Path) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False, sections={"matchmaker_reddis": {"host": "r1"}})
+    assert "did you mean matchmaker_redis" in _start(fabric, "--check").stderr
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    (tmp_path / "file").touch()
+    for state_dir in (tmp_path / "file", tmp_path / "file" / "below"):
+        ended = _start(fabric, "--check", rpc_zmq_matchmaker="redis", zmq_state_dir=state_dir)
+        assert (ended.returncode, "zmq_state_dir" in ended.stderr) == (1, True)
+    assert _start(fabric, "--check", rpc_zmq_matchmaker="redis", zmq_state_dir=tmp_path / "new" / "below").returncode == 0
+    assert "zmq_security" in _start(fabric, "--check", zmq_security="curve").stderr

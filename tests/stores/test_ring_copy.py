@@ -92,6 +92,8 @@ def test_one_publishes_and_another_takes_over(make_consul: Callable[..., ConsulA
     second.says("published the ring in")
     agent.client().kv.delete(KEY)
     eventually(lambda: _entry(agent), within=20)
+    _put(agent, b"what somebody else wants there")
+    eventually(lambda: (_entry(agent) or {}).get("Value") != b"what somebody else wants there", within=20)
 
 
 def test_the_same_ring_is_packed_into_the_same_bytes_and_one_that_is_too_large_is_refused(
