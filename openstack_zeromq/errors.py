@@ -25,8 +25,10 @@ class MalformedError(ZeroMQError):
 
 
 class StoreError(ZeroMQError):
-    """A matchmaker's store does not answer, or refuses; the message says which and why. `partly`: but for something, it did."""
+    """A matchmaker's store does not answer, or refuses; the message says which and why. `partly`: but for something, it did.
 
-    def __init__(self, message: str, partly: bool = False) -> None:
+    `refused`: it is there and does not let us in; the message names the option that does."""
+
+    def __init__(self, message: str, partly: bool = False, *, refused: bool = False) -> None:
         super().__init__(message)
-        self.partly = partly
+        self.partly, self.refused = partly, refused

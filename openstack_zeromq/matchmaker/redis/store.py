@@ -5,19 +5,22 @@ import random
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Registration, Service
 from openstack_zeromq.matchmaker.redis.client import Prospect, RedisClient
 from openstack_zeromq.matchmaker.redis.following import Follower
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
-from openstack_zeromq.options import Settings
+from openstack_zeromq.options import REDIS_GROUP, Settings
 
 _BURY_WITHIN = 0.5
 _UNDERTAKERS = 20
 """How many nodes, of however many, try to bury the same dead."""
 _LATEST_BEAT = 1.3
+
+_REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
+_LOGIN = f"see [{REDIS_GROUP}] username and password"
 
 _T = TypeVar("_T")
 
@@ -77,6 +80,8 @@ class RedisStore(Store):
         """:raises StoreError: for whatever the library raises."""
         try:
             return await work
+        except _REFUSALS as exc:
+            raise StoreError(f"{self.name}: {_reason(exc)}; {_LOGIN}", refused=True) from None
         except (RedisError, OSError, TimeoutError) as exc:
             raise StoreError(f"{self.name}: {_reason(exc)}") from None
         except (ValueError, TypeError, LookupError) as exc:
