@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
 
 from openstack_zeromq.errors import StoreError
@@ -20,7 +21,7 @@ _UNDERTAKERS = 20
 _LATEST_BEAT = 1.3
 
 _REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
-_LOGIN = f"see [{REDIS_GROUP}] username and password"
+_REPEATED = ", with args beginning with"
 
 _T = TypeVar("_T")
 
@@ -30,6 +31,7 @@ class RedisStore(Store):
 
     def __init__(self, settings: Settings) -> None:
         self._client = RedisClient(settings)
+        self._secrets = [secret for secret in (settings.redis.password, settings.redis.sentinel_password) if secret]
         self._next_beat = settings.target_update * _LATEST_BEAT
         self._undertaker: asyncio.Task[None] | None = None
 
@@ -80,12 +82,18 @@ class RedisStore(Store):
         """:raises StoreError: for whatever the library raises."""
         try:
             return await work
-        except _REFUSALS as exc:
-            raise StoreError(f"{self.name}: {_reason(exc)}; {_LOGIN}", refused=True) from None
         except (RedisError, OSError, TimeoutError) as exc:
-            raise StoreError(f"{self.name}: {_reason(exc)}") from None
+            remedy = _remedy(exc)
+            raise StoreError(f"{self.name}: {self._masked(_reason(exc))}{remedy}", refused=bool(remedy)) from None
         except (ValueError, TypeError, LookupError) as exc:
-            raise StoreError(f"{self.name}: answers what is none of ours: {exc!r}") from None
+            raise StoreError(f"{self.name}: answers what is none of ours: {self._masked(repr(exc))}") from None
+
+    def _masked(self, text: str) -> str:
+        """A server that knows no AUTH repeats what it was told, or the beginning of it."""
+        text = text.partition(_REPEATED)[0]
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def _reason(exc: BaseException) -> str:
@@ -93,4 +101,13 @@ def _reason(exc: BaseException) -> str:
     cause = exc.__cause__ or exc.__context__
     if isinstance(cause, ConnectionRefusedError):
         return "the connection is refused"
-    return str(exc) or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    return str(exc).rstrip(".") or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
+
+
+def _remedy(exc: BaseException) -> str:
+    """The options that let us in, where we are kept out; of the errors of Sentinels the library makes one text."""
+    if isinstance(exc, _REFUSALS):
+        return f"; see [{REDIS_GROUP}] username and password"
+    if isinstance(exc, MasterNotFoundError) and any(refusal.__name__ in str(exc) for refusal in _REFUSALS):
+        return f"; see [{REDIS_GROUP}] sentinel_username and sentinel_password"
+    return ""
