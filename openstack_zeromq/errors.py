@@ -25,9 +25,11 @@ class MalformedError(ZeroMQError):
 
 
 class StoreError(ZeroMQError):
-    """A matchmaker's store does not answer, or refuses; the message says which and why. `refused`: it answered, but did
-    not register the node, so perhaps others cannot register, either."""
+    """A matchmaker's store does not answer, or not as it should; the message says which and why.
 
-    def __init__(self, message: str, refused: bool = False) -> None:
+    `refused`: it is there and does not let us in; the message names the option that does. `unwritten`: it answered, but could not
+    take a registration, so perhaps it takes nobody's."""
+
+    def __init__(self, message: str, *, refused: bool = False, unwritten: bool = False) -> None:
         super().__init__(message)
-        self.refused = refused
+        self.refused, self.unwritten = refused, unwritten

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from openstack_zeromq import options
 from openstack_zeromq.cli.settings import config_file, fail, read
-from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.errors import StoreError, ZeroMQError
 from openstack_zeromq.matchmaker import choose
 from openstack_zeromq.matchmaker.base import Service
 from openstack_zeromq.receiver import admin
@@ -58,8 +58,10 @@ def services(config_file: str, topic: str | None, store: str | None, as_json: bo
         fail(f"rpc_zmq_matchmaker = {settings.matchmaker} knows hosts, not who is alive; name a store that does with --store")
     try:
         found = [service for service in asyncio.run(_services(settings)) if topic in {None, service.topic}]
+    except StoreError as exc:
+        fail(str(exc) if exc.refused else f"{exc}; is {settings.matchmaker} there?")
     except ZeroMQError as exc:
-        fail(f"{exc}; is {settings.matchmaker} there?")
+        fail(str(exc))
     if as_json:
         click.echo(json.dumps([service._asdict() for service in found], indent=2))
     else:

@@ -212,7 +212,7 @@ class StoreMatchmaker(Matchmaker):
                 self._failures[what] = 0
                 continue
             except StoreError as exc:
-                self._failed(what, str(exc), exc.refused)
+                self._failed(what, str(exc), exc.unwritten)
             except Exception as exc:  # the receiver must outlive whatever a store can think of
                 LOG.exception("the matchmaker's %s failed", what)
                 self._failed(what, f"{type(exc).__name__}: {exc}")
@@ -220,11 +220,11 @@ class StoreMatchmaker(Matchmaker):
                 self._failures[what] = 1
             await asyncio.sleep(_back_off(self._failures[what]) * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
 
-    def _failed(self, what: str, why: str, refused: bool = False) -> None:
+    def _failed(self, what: str, why: str, unwritten: bool = False) -> None:
         self._failures[what] += 1
         if what == _READS:
             self._holding.failed()
-        elif refused:
+        elif unwritten:
             self._holding.refused(time.monotonic())
         self._counts[f"failed_{what}"] += 1
         self._problems[what] = why

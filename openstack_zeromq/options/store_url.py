@@ -7,6 +7,7 @@
 What the URL does not say comes from the options of the store's group. `zmq://` alone says nothing.
 """
 
+import re
 from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -18,6 +19,8 @@ from openstack_zeromq.options.values import Consul, Redis, Settings
 
 SENTINEL_PORT = 26379
 _STORES = ("redis", "sentinel", "consul")
+_SPLIT_SECRET = re.compile(r"[/?#].*@|^[^@,]*,.*@")
+"""Something in a password that ends it: the rest of it would be taken for a host or a group, and shown."""
 _OPTION = cfg.StrOpt("transport_url", secret=True)
 
 
@@ -48,6 +51,11 @@ def applied(conf: cfg.ConfigOpts, read: Settings) -> Settings:
     if store not in _STORES:
         raise ConfigError(
             f"[DEFAULT] transport_url = {scheme}://…: no such matchmaker; use zmq+redis, zmq+sentinel or zmq+consul"
+        )
+    if _SPLIT_SECRET.search(rest):
+        raise ConfigError(
+            f"[DEFAULT] transport_url = {scheme}://…: an @ stands after /, ?, # or a comma; write user, password and token"
+            " percent-encoded"
         )
     netloc, _, place = rest.partition("/")
     hosts = [_host(scheme, part) for part in netloc.split(",")]

@@ -7,6 +7,7 @@ going on without any protocol. Who sends a line of JSON gets what it asks for:
     {"ask": "release", "topic": "compute"}    believe the store that hosts of the topic are gone
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -45,18 +46,43 @@ class Admin:
             os.umask(mask)
         self.socket.listen(16)
         self.socket.setblocking(False)
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
-    def answer(self, status: Callable[[], Answer]) -> None:
-        """Answer whoever has just connected; a slow one holds up nobody."""
+    def answer(self, status: Callable[[], Answer]) -> bool:
+        """Answer whoever has just connected; a slow one holds up nobody. False: for lack of descriptors or threads he was hung up
+        on."""
         try:
             connection, _ = self.socket.accept()
-        except BlockingIOError:
-            return
-        threading.Thread(target=self._converse, args=(connection, status()), daemon=True, name="admin").start()
+        except (BlockingIOError, ConnectionAbortedError):
+            return True
+        except OSError:
+            self._hang_up()
+            return False
+        try:
+            threading.Thread(target=self._converse, args=(connection, status()), daemon=True, name="admin").start()
+        except RuntimeError:
+            connection.close()
+            return False
+        return True
 
     def close(self) -> None:
+        self._give_back()
         self.socket.close()
         self._path.unlink(missing_ok=True)
+
+    def _hang_up(self) -> None:
+        """On whoever has just connected, with the descriptor that is kept for this: the socket would stay readable, and the loop
+        would turn without a pause."""
+        self._give_back()
+        with contextlib.suppress(OSError):
+            self.socket.accept()[0].close()
+        with contextlib.suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _give_back(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+        self._spare = None
 
     # in a thread of its own: of the receiver it uses only what any thread may
 

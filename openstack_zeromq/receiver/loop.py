@@ -225,8 +225,8 @@ class Receiver:
             local.ended(now)
         if links.monitor in ready:
             links.watch()
-        if self._admin.socket.fileno() in ready:
-            self._admin.answer(self.status)
+        if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
+            self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
         if self._wake_read.fileno() in ready:
             self._wake_read.recv(4096)
 

@@ -391,6 +391,18 @@ def test_a_receiver_says_that_descriptors_run_short_before_its_unix_sockets_are_
         assert client.call({}, "work", name="still") == 0
 
 
+def test_whoever_asks_a_receiver_without_descriptors_is_hung_up_on_and_it_goes_on(make_fabric: Any) -> None:
+    fabric, _endpoint, client = _one_server(make_fabric)
+    with _descriptors_left(fabric.processes["n2"].pid, 0), socket.socket(socket.AF_UNIX) as asker:
+        asker.settimeout(5)
+        asker.connect(str(fabric.ipc_dir("n2") / "receiver.admin"))
+        assert asker.recv(1) == b""
+        assert client.call({}, "work", name="meanwhile") == 0
+    eventually(lambda: fabric.counter("n2", "short_of_descriptors"))
+    assert "from the admin socket" in fabric.log("n2").read_text()
+    assert client.call({}, "work", name="after") == 0
+
+
 def _one_server(make_fabric: Any) -> tuple[Fabric, Endpoint, Any]:
     """Two nodes, a server on n2 and a client on n1 that has called it."""
     fabric, endpoint = make_fabric(nodes=2, ring={"compute": ["n2"]}), Endpoint()

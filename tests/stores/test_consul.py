@@ -552,6 +552,7 @@ def test_a_wrong_token_loses_nothing_and_is_told(make: MakeFabric, guarded: Cons
     again.serve(compute={"c1"})
     eventually(lambda: "403" in again.matchmaker.problem, within=SOON)
     assert again.sees("compute", "c1")
+    assert "see [matchmaker_consul] token" in again.matchmaker.problem
     assert wrong not in again.matchmaker.problem
 
 
@@ -564,7 +565,10 @@ def test_a_token_that_may_not_read_services_loses_nothing_and_the_reason_can_be_
     eventually(lambda: node.sees("compute", "c1"), within=SOON)
     node.matchmaker.close()
     again = fabric.node("c1", token=guarded.make_token({"node_prefix": {"": {"policy": "read"}}}))
-    eventually(lambda: "the token needs read on services and nodes" in again.matchmaker.problem, within=SOON)
+    eventually(
+        lambda: 'token: the service consul is not in its catalog; it needs service_prefix "" read' in again.matchmaker.problem,
+        within=SOON,
+    )
     assert again.sees("compute", "c1")
     assert again.matchmaker.hosts("never-asked") is None
 

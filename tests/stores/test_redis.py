@@ -451,7 +451,32 @@ def test_a_wrong_password_is_said_without_the_password(make_redis: MakeRedis, ma
     eventually(lambda: wrong.problem)
     assert "very-wrong" not in wrong.problem + repr(wrong.settings)
     assert str(server.port) in wrong.problem
+    assert "see [matchmaker_redis] username and password" in wrong.problem
     make_node(server, "c2", {"compute": ["c2"]}, store={"password": "right"}).finds("compute", "c2")
+
+
+def test_a_server_that_repeats_the_password_is_told_of_without_it(make_redis: MakeRedis, make_node: MakeNode) -> None:
+    server = make_redis(settings={"rename-command": 'AUTH ""'})
+    node = make_node(server, "c1", {"compute": ["c1"]}, store={"username": "u", "password": "top secret"})
+    eventually(lambda: "unknown command" in node.problem)
+    assert "secret" not in node.problem
+    other = make_node(server, "c2", {"compute": ["c2"]}, store={"password": "unknown"})
+    eventually(lambda: "*** command 'AUTH'" in other.problem)
+
+
+def test_sentinels_that_do_not_let_in_are_told_of_with_the_options_that_do(
+    make_sentinels: Callable[..., SentinelGroup], tmp_path: Path
+) -> None:
+    group = make_sentinels("redis7")
+    for sentinel in group.sentinels:
+        sentinel.client.acl_setuser("default", enabled=True, reset_passwords=True, passwords=["+right"])
+    read = settings(tmp_path, "c1", on_sentinels(group, sentinel_password="top-secret"), rpc_zmq_matchmaker="sentinel")
+    node = Node(read)
+    try:
+        eventually(lambda: "see [matchmaker_redis] sentinel_username and sentinel_password" in node.problem)
+        assert "secret" not in node.problem
+    finally:
+        node.close()
 
 
 def test_a_url_says_it_all(make_redis: MakeRedis, make_node: MakeNode) -> None:

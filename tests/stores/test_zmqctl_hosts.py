@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner, Result
 from fabric import Fabric, eventually
-from servers import ConsulAgent
+from servers import ConsulAgent, RedisServer
 
 from openstack_zeromq.cli.zmqctl import main
 
@@ -107,3 +109,53 @@ def test_what_a_receiver_holds_is_shown_and_released(consul_fabric: Fabric) -> N
     eventually(lambda: _zmqctl("hosts", "compute", "--config-file", config).exit_code == 1)
     done = _zmqctl("ring", "release", "compute", "--config-file", config)
     assert (done.exit_code, "nothing of compute is held" in done.output) == (1, True)
+
+
+def _config(directory: Path, matchmaker: str, **store: object) -> Path:
+    """A zeromq.conf whose store is `store`; nothing runs there."""
+    path = directory / "zeromq.conf"
+    group = "matchmaker_consul" if matchmaker == "consul" else "matchmaker_redis"
+    lines = ["[oslo_messaging_zmq]", "rpc_zmq_host = n1", f"rpc_zmq_matchmaker = {matchmaker}", "zmq_security = none"]
+    path.write_text("\n".join([*lines, f"[{group}]", *(f"{name} = {value}" for name, value in store.items()), ""]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[ConsulAgent]:
+    """An agent that denies everything without a token."""
+    with ConsulAgent(acl=True) as agent:
+        yield agent
+
+
+@pytest.mark.parametrize(
+    ("mode", "rules", "missing"),
+    [
+        ("catalog", {}, 'it needs service_prefix "" read and node_prefix "" read'),
+        ("catalog", {"service_prefix": {"": {"policy": "read"}}}, 'it needs service_prefix "" read and node_prefix "" read'),
+        ("kv", {}, "403"),
+        ("kv", {"key_prefix": {"": {"policy": "read"}}}, "no node of the fabric has registered"),
+    ],
+)
+def test_services_fails_and_names_the_token_when_it_lacks_the_right_to_read(
+    tmp_path: Path, guarded: ConsulAgent, mode: str, rules: dict[str, Any], missing: str
+) -> None:
+    config = _config(tmp_path, "consul", host=guarded.host, port=guarded.port, mode=mode, token=guarded.make_token(rules))
+    done = _zmqctl("services", "--config-file", config)
+    assert (done.exit_code, missing in done.output) == (1, True), done.output
+    assert ("[matchmaker_consul] token" in done.output) == ("registered" not in missing)
+    assert "there?" not in done.output
+
+
+def test_services_names_the_options_when_the_store_does_not_let_in(
+    tmp_path: Path, guarded: ConsulAgent, make_redis: Callable[..., RedisServer]
+) -> None:
+    done = _zmqctl("services", "--config-file", _config(tmp_path, "consul", host=guarded.host, port=guarded.port, token=uuid4()))
+    assert (done.exit_code, done.output.strip().endswith("see [matchmaker_consul] token")) == (1, True), done.output
+    redis = make_redis(password="right", acl_users={"narrow": "on >right ~zmq:* +ping"})
+    for login in ({"password": "wrong"}, {"username": "narrow", "password": "right"}, {}):
+        done = _zmqctl("services", "--config-file", _config(tmp_path, "redis", host=redis.host, port=redis.port, **login))
+        assert (done.exit_code, "see [matchmaker_redis] username and password" in done.output) == (1, True), done.output
+        assert "there?" not in done.output
+    redis.stop()
+    done = _zmqctl("services", "--config-file", _config(tmp_path, "redis", host=redis.host, port=redis.port))
+    assert (done.exit_code, done.output.strip().endswith("is redis there?")) == (1, True), done.output

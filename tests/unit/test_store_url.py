@@ -44,6 +44,12 @@ def test_sentinel(tmp_path: Path) -> None:
     assert (settings.redis.group, settings.redis.password) == ("cloud", "secret")
 
 
+def test_each_sentinel_may_say_who_we_are_and_a_group_may_have_an_at_sign(tmp_path: Path) -> None:
+    settings = read(tmp_path, "zmq+sentinel://me:a%2Cb@s1,me:a%2Cb@s2/cloud%40one")
+    assert (settings.redis.sentinels, settings.redis.group) == ((("s1", 26379), ("s2", 26379)), "cloud@one")
+    assert (settings.redis.username, settings.redis.password) == ("me", "a,b")
+
+
 def test_consul(tmp_path: Path) -> None:
     settings = read(tmp_path, "zmq+consul://to%2Fken@c1:8501", "[matchmaker_consul]", "mode = kv", "token = other")
     assert (settings.matchmaker, settings.consul.mode) == ("consul", "kv")
@@ -63,6 +69,12 @@ def test_a_url_without_a_store_changes_nothing(tmp_path: Path, url: str) -> None
         ("zmq+redis://h:port", "write zmq+redis://host:port"),
         ("zmq+redis://:very-secret@h:99999999", "write zmq+redis://host:port"),
         ("zmq+redis://:very-secret/1@h", "percent-encoded"),
+        ("zmq+redis://u:12/very-secret@h/0", "percent-encoded"),
+        ("zmq+redis://u:12?very-secret@h/0", "percent-encoded"),
+        ("zmq+redis://u:12#very-secret@h/0", "percent-encoded"),
+        ("zmq+sentinel://u:12/very-secret@h/group", "percent-encoded"),
+        ("zmq+sentinel://u:12,very-secret@h/group", "percent-encoded"),
+        ("zmq+consul://very-secret/ken@h", "percent-encoded"),
         ("zmq+redis://h/name", "no number"),
         ("zmq+sentinel://h,,i/group", "names no host"),
     ],

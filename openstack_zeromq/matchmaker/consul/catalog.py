@@ -22,12 +22,13 @@ from openstack_zeromq.matchmaker.consul.names import escape, instance_id, unesca
 from openstack_zeromq.matchmaker.consul.own_address import own_address
 from openstack_zeromq.matchmaker.holding import Mark
 from openstack_zeromq.matchmaker.store import Heard
-from openstack_zeromq.options import Settings
+from openstack_zeromq.options import CONSUL_GROUP, Settings
 
 CANARY = "consul"
 LEFT_SHOWN = 60.0
 """Seconds for which an instance that left can be seen."""
 
+_RIGHTS = 'it needs service_prefix "" read and node_prefix "" read'
 _AT_A_TIME = 8
 
 
@@ -56,7 +57,7 @@ class CatalogStore(FollowingStore):
         """The epoch is a server that stays: the eldest, for as long as it is there."""
         servers = {_server(entry): _born(entry) for entry in content or []}
         if not servers:
-            return Canary(False, why=f"the service {CANARY} is not in its catalog; the token needs read on services and nodes")
+            return Canary(False, why=f"[{CONSUL_GROUP}] token: the service {CANARY} is not in its catalog; {_RIGHTS}")
         return Canary(True, self._epoch if self._epoch in servers else min(servers, key=lambda server: (servers[server], server)))
 
     def _sources(self, topic: str) -> tuple[Source, ...]:
@@ -80,6 +81,7 @@ class CatalogStore(FollowingStore):
         return consul_instances.instances(content, service, self._fabric, self._given.accept_warning, garbage)
 
     async def services(self) -> list[Service]:
+        await self._canary_is_there()
         listed = (await self._client.read("catalog/services")).content
         if not isinstance(listed, dict):
             raise StoreError(f"{self.name}: the list of services is none")

@@ -31,6 +31,7 @@ OLD = 10.0
 """Seconds without contact to the leader after which a server's answer is not believed."""
 
 _SHOWN = 200
+_REFUSALS = (401, 403)
 _ABSENT = ("does not have associated TTL", "Unknown check", "Unknown service")
 
 
@@ -140,7 +141,9 @@ class Client:
         except (ValueError, ConsulException) as exc:
             raise StoreError(f"{self.name}: the question or its answer is no HTTP: {type(exc).__name__}") from None
         if raw.status >= 400 and not _is_absence(raw):
-            raise StoreError(f"{self.name}: {raw.status}: {_short(raw.body) or 'without a word'}")
+            refused = raw.status in _REFUSALS
+            remedy = f"; see [{CONSUL_GROUP}] token" if refused else ""
+            raise StoreError(f"{self.name}: {raw.status}: {_short(raw.body) or 'without a word'}{remedy}", refused=refused)
         return raw if raw.status < 400 else raw._replace(status=404)
 
     def _parsed(self, raw: _Raw, path: str) -> Any:

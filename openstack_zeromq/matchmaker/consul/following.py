@@ -118,6 +118,15 @@ class FollowingStore(Store):
 
     # the canary
 
+    async def _canary_is_there(self) -> None:
+        """A token without rights is told that there is nothing, rather than no.
+
+        :raises StoreError: it is not.
+        """
+        canary = self._canary((await self._client.read(self._canary_source.path)).content)
+        if not canary.there:
+            raise StoreError(f"{self.name}: {canary.why}", refused=True)
+
     async def _look(self, heard: Heard) -> Canary:
         """What the canary is like now."""
         source = self._canary_source

@@ -95,6 +95,7 @@ class KeyStore(FollowingStore):
         self._tide = tide
 
     async def services(self) -> list[Service]:
+        await self._canary_is_there()
         answer = await self._client.read(f"kv/{self._root}/topics/", below=True)
         entries = self._entries(answer.content, lambda _what: None)
         return sorted(

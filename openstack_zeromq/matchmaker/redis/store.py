@@ -5,19 +5,23 @@ import random
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from redis.exceptions import RedisError, ResponseError
+from redis.asyncio.sentinel import MasterNotFoundError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Registration, Service
 from openstack_zeromq.matchmaker.redis.client import Prospect, RedisClient
 from openstack_zeromq.matchmaker.redis.following import Follower
 from openstack_zeromq.matchmaker.store import Heard, Store, Wanted
-from openstack_zeromq.options import Settings
+from openstack_zeromq.options import REDIS_GROUP, Settings
 
 _BURY_WITHIN = 0.5
 _UNDERTAKERS = 20
 """How many nodes, of however many, try to bury the same dead."""
 _LATEST_BEAT = 1.3
+
+_REFUSALS = (AuthenticationError, AuthorizationError, NoPermissionError)
+_REPEATED = ", with args beginning with"
 
 _T = TypeVar("_T")
 
@@ -27,6 +31,7 @@ class RedisStore(Store):
 
     def __init__(self, settings: Settings) -> None:
         self._client = RedisClient(settings)
+        self._secrets = [secret for secret in (settings.redis.password, settings.redis.sentinel_password) if secret]
         self._next_beat = settings.target_update * _LATEST_BEAT
         self._undertaker: asyncio.Task[None] | None = None
 
@@ -42,7 +47,7 @@ class RedisStore(Store):
         self._attend(prospect)
         if prospect.broken:
             why = f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or let this user touch it"
-            raise StoreError(why, refused=not prospect.renewed)
+            raise StoreError(why, unwritten=not prospect.renewed)
 
     async def services(self) -> list[Service]:
         return await self._guarded(self._client.services())
@@ -78,9 +83,18 @@ class RedisStore(Store):
         try:
             return await work
         except (RedisError, OSError, TimeoutError) as exc:
-            raise StoreError(f"{self.name}: {_reason(exc)}", refused=isinstance(exc, ResponseError)) from None
+            remedy = _remedy(exc)
+            why = f"{self.name}: {self._masked(_reason(exc))}{remedy}"
+            raise StoreError(why, refused=bool(remedy), unwritten=isinstance(exc, ResponseError) and not remedy) from None
         except (ValueError, TypeError, LookupError) as exc:
-            raise StoreError(f"{self.name}: answers what is none of ours: {exc!r}") from None
+            raise StoreError(f"{self.name}: answers what is none of ours: {self._masked(repr(exc))}") from None
+
+    def _masked(self, text: str) -> str:
+        """A server that knows no AUTH repeats what it was told, or the beginning of it."""
+        text = text.partition(_REPEATED)[0]
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 def _reason(exc: BaseException) -> str:
@@ -88,4 +102,13 @@ def _reason(exc: BaseException) -> str:
     cause = exc.__cause__ or exc.__context__
     if isinstance(cause, ConnectionRefusedError):
         return "the connection is refused"
-    return str(exc) or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
+    return str(exc).rstrip(".") or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
+
+
+def _remedy(exc: BaseException) -> str:
+    """The options that let us in, where we are kept out; of the errors of Sentinels the library makes one text."""
+    if isinstance(exc, _REFUSALS):
+        return f"; see [{REDIS_GROUP}] username and password"
+    if isinstance(exc, MasterNotFoundError) and any(refusal.__name__ in str(exc) for refusal in _REFUSALS):
+        return f"; see [{REDIS_GROUP}] sentinel_username and sentinel_password"
+    return ""
