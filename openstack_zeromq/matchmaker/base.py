@@ -134,8 +134,9 @@ class Matchmaker(ABC):
         """Accept what is held back of `topic`; False when nothing is."""
         return False
 
-    def close(self) -> None:  # noqa: B027 - a backend that has nothing to close
-        """Give everything back."""
+    def close(self) -> bool:
+        """Give everything back. False: a thread is left that does not end, and nobody should wait for it."""
+        return True
 
     def hosts(self, topic: str) -> tuple[str, ...] | None:
         """Hosts that serve the bare topic, sorted; None: not known yet."""

@@ -156,12 +156,14 @@ class StoreMatchmaker(Matchmaker):
         self._call(lambda: self._release(topic))
         return held
 
-    def close(self) -> None:
+    def close(self) -> bool:
         if self._thread is not None:
             self._call(self._stop)
             self._thread.join(_END_WITHIN)
             if self._thread.is_alive():
                 LOG.error("the matchmaker's thread does not end; the process ends without it")
+                return False
+        return True
 
     # from here on: the thread
 

@@ -71,9 +71,10 @@ class RingMatchmaker(Matchmaker):
             "counters": dict(self._counts),
         }
 
-    def close(self) -> None:
+    def close(self) -> bool:
         if self._keeper is not None:
             self._keeper.join()
+        return True
 
     # private
 

@@ -152,11 +152,14 @@ class Receiver:
         signal.signal(signal.SIGINT, stop)
         signal.signal(signal.SIGHUP, reload)
 
-    def close(self) -> None:
-        """Give back everything; what was not taken lives on with its senders, and what was registered with the store."""
-        self._matchmaker.close()
+    def close(self) -> bool:
+        """Give back everything; what was not taken lives on with its senders, and what was registered with the store.
+
+        Messages leave before the matchmaker ends, which may wait for a name server. False: it still waits.
+        """
         self._local.flush(math.inf)
         self._links.flush(math.inf)
+        ended = self._matchmaker.close()
         self._admin.close()
         self._links.close()
         self._local.close()
@@ -164,6 +167,7 @@ class Receiver:
         self._wake_read.close()
         self._wake_write.close()
         os.close(self._lock)
+        return ended
 
     def status(self) -> dict[str, Any]:
         """What the admin socket answers."""

@@ -1,6 +1,7 @@
 """A receiver that cannot run says so in one line with the remedy, and ends with status 1."""
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,28 @@ def test_check_refuses_what_could_not_start(make_fabric: Callable[..., Fabric], 
         assert (ended.returncode, "zmq_state_dir" in ended.stderr) == (1, True)
     assert _start(fabric, "--check", rpc_zmq_matchmaker="redis", zmq_state_dir=tmp_path / "new" / "below").returncode == 0
     assert "zmq_security" in _start(fabric, "--check", zmq_security="curve").stderr
+
+
+@pytest.mark.parametrize("matchmaker", ["redis", "consul"])
+def test_a_receiver_stops_with_status_0_while_the_name_of_its_store_is_asked_for(
+    make_fabric: Callable[..., Fabric], tmp_path: Path, matchmaker: str
+) -> None:
+    options = {"rpc_zmq_matchmaker": matchmaker}
+    fabric = make_fabric(nodes=1, options=options, sections={f"matchmaker_{matchmaker}": {"host": "store.invalid"}}, start=False)
+    program = Path(__file__).parent / "programs" / "slow_names.py"
+    log = tmp_path / "log"
+    with log.open("wb") as written:
+        receiver = subprocess.Popen(
+            [sys.executable, str(program), "--config-file", str(fabric.config_file("n1"))], stdout=written, stderr=written
+        )
+    try:
+        eventually(lambda: "asked for the name" in log.read_text())
+        receiver.terminate()
+        assert receiver.wait(20) == 0
+    finally:
+        receiver.kill()
+        receiver.wait()
+    said = log.read_text()
+    assert "stops" in said
+    assert said.count("the matchmaker's thread does not end") == 1
+    assert not (fabric.ipc_dir("n1") / "receiver.admin").exists()
