@@ -90,7 +90,7 @@ class StoreMatchmaker(Matchmaker):
         """Have it followed."""
         if len(self._used) >= WANTED_MOST:
             self._counts["unwanted"] += 1
-            self._problems[_WANTED] = f"{WANTED_MOST} are followed, {topic!r} and others beyond that are not; who invents topics?"
+            self._problems[_WANTED] = f"{WANTED_MOST} are followed, others beyond that are not; which service invents them?"
             return
         self._used.add(topic)
         self._asked.append(topic)
