@@ -133,7 +133,6 @@ def guarded() -> Iterator[ConsulAgent]:
         ("catalog", {}, 'it needs service_prefix "" read and node_prefix "" read'),
         ("catalog", {"service_prefix": {"": {"policy": "read"}}}, 'it needs service_prefix "" read and node_prefix "" read'),
         ("kv", {}, "403"),
-        ("kv", {"key_prefix": {"": {"policy": "read"}}}, "no node of the fabric has registered"),
     ],
 )
 def test_services_fails_and_names_the_token_when_it_lacks_the_right_to_read(
@@ -142,7 +141,7 @@ def test_services_fails_and_names_the_token_when_it_lacks_the_right_to_read(
     config = _config(tmp_path, "consul", host=guarded.host, port=guarded.port, mode=mode, token=guarded.make_token(rules))
     done = _zmqctl("services", "--config-file", config)
     assert (done.exit_code, missing in done.output) == (1, True), done.output
-    assert ("[matchmaker_consul] token" in done.output) == ("registered" not in missing)
+    assert "[matchmaker_consul] token" in done.output
     assert "there?" not in done.output
 
 
