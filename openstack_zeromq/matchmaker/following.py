@@ -18,7 +18,7 @@ from oslo_log import log as logging
 
 from openstack_zeromq.errors import StoreError
 from openstack_zeromq.matchmaker.base import Matchmaker, Members, Registration, Topic, View
-from openstack_zeromq.matchmaker.holding import Holding, Reading, Rules, Why
+from openstack_zeromq.matchmaker.holding import Holding, Mark, Reading, Rules, Why
 from openstack_zeromq.matchmaker.snapshot import Snapshot
 from openstack_zeromq.matchmaker.store import Store, Wanted, ended
 from openstack_zeromq.options import GROUP
@@ -27,6 +27,9 @@ LOG = logging.getLogger(__name__)
 
 WANTED_MOST = 10_000
 """Topics that are followed at a time; whoever invents names cannot make it more."""
+
+IN_DOUBT = Mark("in doubt")
+"""How far the store was is not remembered of a topic that is held: a start in the midst of that begins with a warm-up."""
 
 _RETRY_FIRST = 0.1
 _RETRY_MOST = 5.0
@@ -336,8 +339,9 @@ class StoreMatchmaker(Matchmaker):
         await asyncio.sleep(_TICK)
 
     def _save(self) -> None:
+        known = {name: one if one.held is None else one._replace(mark=IN_DOUBT) for name, one in self._holding.known.items()}
         try:
-            self._snapshot.save(self._holding.known, self._registered if self._registered is not None else self._former)
+            self._snapshot.save(known, self._registered if self._registered is not None else self._former)
             self._unsaved = False
             self._well(_SNAPSHOT)
         except OSError as exc:

@@ -23,6 +23,7 @@ class Failing(Store):
     def __init__(self, failures: list[Exception]) -> None:
         self.failures = failures
         self.asked: Counts[str] = Counts()
+        self.members = {"c1": Member()}
 
     @property
     def name(self) -> str:
@@ -35,7 +36,7 @@ class Failing(Store):
         while True:
             for topic in set(wanted) - told:
                 self.asked[topic] += 1
-                heard.reading(Reading(topic, {} if topic.startswith("no") else {"c1": Member()}))
+                heard.reading(Reading(topic, {} if topic.startswith("no") else dict(self.members)))
             told = set(wanted)
             await wanted.changed()
 
@@ -102,3 +103,19 @@ def test_what_nobody_serves_and_nobody_asks_for_is_forgotten_and_found_again_whe
         eventually(lambda: matchmaker.refresh() or matchmaker.hosts("nobody") == ())
     assert matchmaker.directed("compute", "c1") == ("c1",)
     assert store.asked["compute"] == 1, "what somebody serves is never forgotten"
+
+
+def test_what_is_held_stays_held_over_a_restart(make: Callable[[Store], StoreMatchmaker]) -> None:
+    hosts = tuple(f"c{number}" for number in range(9))
+    store = Failing([])
+    store.members = dict.fromkeys(hosts, Member())
+    matchmaker = make(store)
+    eventually(lambda: matchmaker.refresh() or matchmaker.hosts("compute") == hosts)
+    matchmaker.reading(Reading("compute", {"c1": Member()}))
+    assert list(matchmaker.status()["held"]) == ["compute"]
+    matchmaker.close()
+    store.members = {"c1": Member()}
+    again = make(store)
+    eventually(lambda: store.asked["compute"] == 2)
+    eventually(lambda: again.status()["held"])
+    assert again.hosts("compute") == hosts
