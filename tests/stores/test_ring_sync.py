@@ -543,7 +543,7 @@ def test_a_token_without_rights_changes_no_ring_and_the_reason_can_be_read(
     )
     done = node.run("--within", "2s")
     assert done.returncode == 1
-    assert "the token needs read on services and nodes" in done.stderr
+    assert "it needs service_prefix" in done.stderr
     node.watch()
     eventually(lambda: "the token needs read" in node.side_car().get("problem", ""))
     assert node.ring.read_bytes() == before
