@@ -545,7 +545,7 @@ def test_a_token_without_rights_changes_no_ring_and_the_reason_can_be_read(
     assert done.returncode == 1
     assert "it needs service_prefix" in done.stderr
     node.watch()
-    eventually(lambda: "the token needs read" in node.side_car().get("problem", ""))
+    eventually(lambda: "it needs service_prefix" in node.side_car().get("problem", ""))
     assert node.ring.read_bytes() == before
 
 
