@@ -71,7 +71,8 @@ class StoreMatchmaker(Matchmaker):
         self._used: set[str] = set(memory.topics)
         self._asked: deque[str] = deque(memory.topics)
         self._dropped: set[str] = set()
-        self._held: Collection[str] = ()
+        self._held: dict[str, tuple[Why, float]] = {}
+        self._holds = 0
         self._gathering = self._unsaved = False
         self._save_at = 0.0
         self._forget_at = time.monotonic() + _UNUSED_AFTER
@@ -280,7 +281,10 @@ class StoreMatchmaker(Matchmaker):
             LOG.warning("left out of what the store says: %s (logged once; counted as 'garbage')", what)
 
     def _note(self, news: bool) -> None:
-        """Show the loop what is new, once some more may have come."""
+        """Show the loop what is new, once some more may have come; a loss that is held changes nothing, but is said."""
+        if self._holding.counts["held"] != self._holds:
+            self._holds = self._holding.counts["held"]
+            self._say_held()
         if news and not self._gathering:
             self._gathering = True
             asyncio.get_running_loop().call_later(_GATHER, self._show)
@@ -293,19 +297,22 @@ class StoreMatchmaker(Matchmaker):
         self._changed()
 
     def _log(self, before: View, after: View) -> None:
-        """One line for each topic that changed, and for each that is held now."""
+        """One line for each topic that changed."""
         for name, topic in after.topics.items():
             old = before.topics.get(name)
             if topic is old:
                 continue
             was, now = set(old.hosts) if old else set(), set(topic.hosts)
             LOG.info("topic %s: added %s, removed %s, %s hosts", name, _few(now - was), _few(was - now), len(now))
+
+    def _say_held(self) -> None:
+        """One line for each hold that is new; and the snapshot is to know of it."""
+        self._unsaved = True
         held = self._holding.held
-        for name in sorted(held.keys() - set(self._held)):
-            LOG.warning(
-                "topic %s: %s are held, though the store has lost them: %s", name, _few(held[name].hosts), held[name].why.value
-            )
-        self._held = held.keys()
+        for name, one in held.items():
+            if self._held.get(name) != (one.why, one.since):
+                LOG.warning("topic %s: %s are held, though the store has lost them: %s", name, _few(one.hosts), one.why.value)
+        self._held = {name: (one.why, one.since) for name, one in held.items()}
 
     def _arrange(self) -> View:
         """The view of what is believed; topics that are as they were are not arranged again."""

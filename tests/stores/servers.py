@@ -57,7 +57,30 @@ class Authority:
         return certificate, key
 
 
-class Server(ABC):
+class Startable(ABC):
+    """Whatever `with` starts and ends, also when it does not start."""
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start it; it answers when this returns."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it, whatever it does, and remove its files."""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except AssertionError:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Server(Startable):
     """One process with a directory of its own."""
 
     def __init__(self, address: str) -> None:
@@ -144,17 +167,6 @@ class Server(ABC):
         if self.process is not None:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except AssertionError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.host}:{self.port}>"
@@ -369,7 +381,7 @@ class Sentinel(Server):
         return bool(self.client.ping())
 
 
-class SentinelGroup:
+class SentinelGroup(Startable):
     """A master and a replica of it, watched by sentinels that elect the replica when the master is gone."""
 
     def __init__(
@@ -419,17 +431,6 @@ class SentinelGroup:
     def close(self) -> None:
         for server in (*self.sentinels, *self.servers):
             server.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except AssertionError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _named(self, sentinel: Sentinel) -> int | None:
         answer = sentinel.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.group)

@@ -105,7 +105,11 @@ def test_what_nobody_serves_and_nobody_asks_for_is_forgotten_and_found_again_whe
     assert store.asked["compute"] == 1, "what somebody serves is never forgotten"
 
 
-def test_what_is_held_stays_held_over_a_restart(make: Callable[[Store], StoreMatchmaker]) -> None:
+def test_what_is_held_is_said_at_once_and_stays_held_over_a_restart(
+    make: Callable[[Store], StoreMatchmaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(following.LOG, "warning", lambda text, *arguments: said.append(text % arguments))
     hosts = tuple(f"c{number}" for number in range(9))
     store = Failing([])
     store.members = dict.fromkeys(hosts, Member())
@@ -113,6 +117,10 @@ def test_what_is_held_stays_held_over_a_restart(make: Callable[[Store], StoreMat
     eventually(lambda: matchmaker.refresh() or matchmaker.hosts("compute") == hosts)
     matchmaker.reading(Reading("compute", {"c1": Member()}))
     assert list(matchmaker.status()["held"]) == ["compute"]
+    assert said == [
+        "topic compute: c0, c2, c3, c4, c5, c6, c7, c8 are held, though the store has lost them:"
+        " more than half of the hosts vanished at once"
+    ]
     matchmaker.close()
     store.members = {"c1": Member()}
     again = make(store)
