@@ -150,7 +150,7 @@ def main() -> None:
                 service = systemd.wait_until_up(name)
         pid = service.pid if asked["state"] == "started" else 0
     except (UnitError, OSError) as fault:
-        module.fail_json(msg=f"{name}: {fault}")
+        module.fail_json(msg=str(fault))
     module.exit_json(changed=bool(actions), actions=actions, pid=pid)
 
 
@@ -160,9 +160,7 @@ def refuse(units: Iterable[Unit], state: str, check_mode: bool) -> None:
         return
     for unit in units:
         if unit.load == "masked":
-            raise UnitError(
-                f"{unit.name} is masked, somebody forbade it to start; `systemctl unmask {unit.name}` allows it again"
-            )
+            raise UnitError(f"{unit.name} is masked: somebody forbade it to start; `systemctl unmask {unit.name}` allows it")
         if not unit.there and not check_mode:
             raise UnitError(f"systemd knows no {unit.name}; write it to /etc/systemd/system first")
 
@@ -244,7 +242,7 @@ class Systemd:
         deadline = time.monotonic() + self._timeout
         while not (found.active == "active" and found.settled):
             if time.monotonic() > deadline:
-                raise UnitError(f"is {found.active} ({found.sub}) after {self._timeout} s\n{self._journal(name)}")
+                raise UnitError(f"{name} is {found.active} ({found.sub}) after {self._timeout} s\n{self._journal(name)}")
             time.sleep(POLL_INTERVAL)
             found = self.look(name)
         return found
