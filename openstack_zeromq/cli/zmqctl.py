@@ -39,9 +39,9 @@ def main() -> None:
 @main.command()
 @config_file
 @click.option("--json", "as_json", is_flag=True, help="Print the receiver's answer as it is.")
-def status(config_file: str, as_json: bool) -> None:
+def status(config_files: tuple[str, ...], as_json: bool) -> None:
     """What the receiver of this node is doing."""
-    settings = read(config_file)
+    settings = read(*config_files)
     try:
         answer = admin.ask(settings.ipc_dir)
     except (OSError, ValueError) as exc:

@@ -1,4 +1,4 @@
-"""Links: the TCP side of a receiver. One socket that peers dial, one that dials peers.
+"""Links: the TCP side of a receiver. One socket that peers dial, perhaps opened by systemd, one that dials peers.
 
 A link is directed: messages go out over the connection that we dialled and their answers come back on it. What a peer sends
 us comes in on the connection that it dialled.
@@ -11,7 +11,7 @@ from functools import partial
 import zmq
 from oslo_log import log as logging
 
-from openstack_zeromq import sockets, wire
+from openstack_zeromq import sockets, systemd, wire
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.message import Message
@@ -163,6 +163,8 @@ class Links:
 
     def _bind(self) -> None:
         address, port = self._settings.bind_address, self._settings.port
+        if (descriptor := systemd.listening(address, port)) is not None:
+            self.inward.set(zmq.USE_FD, descriptor)
         try:
             self.inward.bind(sockets.tcp_endpoint(address, port))
         except zmq.ZMQError as exc:

@@ -26,7 +26,7 @@ from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Reply, Respond
-from openstack_zeromq.delivery.link import Close, Dial, Ping
+from openstack_zeromq.delivery.link import Close, Dial, LinkState, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
@@ -41,6 +41,7 @@ from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.receiver.services import begun, remembered
+from openstack_zeromq.receiver.unit import Unit
 from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Receiver:
         self._settings = settings
         self._started = time.monotonic()
         self._stopping = False
-        self._reload = False
+        self._reload = self._asked_to_reload = False
         self._problem = ""
         self._lock = _lock_directory(settings.ipc_dir)
         self._matchmaker = matchmaker(settings)
@@ -85,6 +86,7 @@ class Receiver:
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
         self._admin = Admin(settings.ipc_dir, self._matchmaker)
+        self._unit = Unit(self._one_line)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -132,7 +134,9 @@ class Receiver:
                 next_look = now + _LOOK_EVERY
                 self._look_around(now)
             self._flush(now)
+            self._unit.turned(now)
         LOG.info("receiver of node %s stops", self._settings.host)
+        self._unit.stopping()
 
     def stop(self) -> None:
         """End `run` after the present pass; safe in a signal handler and from other threads."""
@@ -146,6 +150,7 @@ class Receiver:
             self.stop()
 
         def reload(_signal: int, _frame: FrameType | None) -> None:
+            self._asked_to_reload = True
             self._look_now()
 
         signal.signal(signal.SIGTERM, stop)
@@ -199,6 +204,13 @@ class Receiver:
         }
 
     # private
+
+    def _one_line(self) -> str:
+        """What `systemctl status` shows."""
+        node = self._node
+        links = [link.state for link in node.links.values()]
+        counts = f"{links.count(LinkState.UP)} of {len(links)} links up, {len(node.clients)} services"
+        return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problem or 'all is well'}"
 
     def _wake(self) -> None:
         """From any thread; a full pipe wakes, too."""
@@ -265,6 +277,9 @@ class Receiver:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
+        if self._asked_to_reload:
+            self._asked_to_reload = False
+            self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
         problem = self._matchmaker.problem
