@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
@@ -52,6 +53,7 @@ def status(config_files: tuple[str, ...], as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(drain)
 main.add_command(hosts)
 main.add_command(matrix)
 main.add_command(ring)
@@ -65,6 +67,10 @@ def _show(answer: dict[str, Any]) -> None:
         f" incarnation {answer['incarnation']}, wire {answer['wire']}",
         soft_wrap=True,
     )
+    if answer["draining_s"] is not None:
+        console.print(
+            f"[yellow]draining for {answer['draining_s']} s:[/] {left(answer)}; zmqctl drain --off ends it", soft_wrap=True
+        )
     _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])

@@ -186,6 +186,10 @@ class Links:
         known = self._matchmaker.endpoint(host) or self._introduced.get(host) or Endpoint(host)
         return known.address, known.port or self._settings.port
 
+    def _pong(self) -> bytes:
+        more = {"draining": True} if self._node.draining else {}
+        return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
+
     def _introduce(self, origin: Origin, facts: dict[str, object]) -> None:
         """A peer that sends calls wants replies, whatever the matchmaker knows of it."""
         host, address, port = facts.get("node"), facts.get("address"), facts.get("port")
@@ -207,7 +211,7 @@ class Links:
             if kind is not Kind.PING:
                 raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
             self._introduce(origin, wire.decode_control(frames[0]))
-            self._answers.item(origin, (self._introduction(Kind.PONG, pools=self._node.pools.here()),), 0)
+            self._answers.item(origin, (self._pong(),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -236,7 +240,7 @@ class Links:
             return []
         if not isinstance(incarnation, int):
             raise MalformedError("control")
-        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")))
+        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
 
 
 def _advertised(settings: Settings) -> str:

@@ -64,6 +64,7 @@ class Receiver:
         self._settings = settings
         self._started = time.monotonic()
         self._stopping = False
+        self._draining_since: float | None = None
         self._reload = self._asked_to_reload = False
         self._problem = ""
         self._lock = _lock_directory(settings.ipc_dir)
@@ -85,7 +86,7 @@ class Receiver:
         self._links = Links(self._context, me, self._matchmaker)
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
-        self._admin = Admin(settings.ipc_dir, self._matchmaker)
+        self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain)
         self._unit = Unit(self._one_line)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -143,6 +144,13 @@ class Receiver:
         self._stopping = True
         self._wake()
 
+    def drain(self, begin: bool) -> None:
+        """New work is left to other hosts, where there are any; `begin` false: no longer. Safe from other threads."""
+        if begin != self._node.draining:
+            self._draining_since = time.monotonic() if begin else None
+            self._node.draining = begin
+            LOG.info("receiver of node %s %s", self._settings.host, "drains" if begin else "takes new work again")
+
     def on_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP looks at the ring at once; only in the main thread."""
 
@@ -191,6 +199,7 @@ class Receiver:
                 **self._matchmaker.status(),
             },
             "services": len(node.clients),
+            "draining_s": None if self._draining_since is None else round(now - self._draining_since, 1),
             "links": {
                 host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
             },
@@ -210,6 +219,8 @@ class Receiver:
         node = self._node
         links = [link.state for link in node.links.values()]
         counts = f"{links.count(LinkState.UP)} of {len(links)} links up, {len(node.clients)} services"
+        if self._draining_since is not None:
+            counts += f", draining: {node.incoming.in_hand} messages for services here, {node.outgoing.pending} from them"
         return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problem or 'all is well'}"
 
     def _wake(self) -> None:
