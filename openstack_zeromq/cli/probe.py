@@ -21,7 +21,7 @@ from oslo_config import cfg
 from oslo_log import log
 from rich.console import Console
 
-from openstack_zeromq import options
+from openstack_zeromq import options, systemd
 from openstack_zeromq.cli import matrix
 from openstack_zeromq.cli.report import Outcome, Report
 from openstack_zeromq.cli.settings import config_file, default_files
@@ -113,7 +113,9 @@ def serve(config_files: tuple[str, ...], log_file: str | None) -> None:
     for server in servers:
         server.start()
     LOG.info("probe of %s: serving topic %s and listening on %s", host, TOPIC, NOTIFICATION_TOPIC)
+    systemd.notify("READY=1")
     stop.wait()
+    systemd.notify("STOPPING=1")
     for server in servers:
         server.stop()
         server.wait()

@@ -339,7 +339,7 @@ def test_nodes_that_drain_lose_nothing_and_duplicate_nothing_though_all_of_them_
 
 @given(schedules(drain, work), seeds)
 def test_nodes_that_drain_keep_the_order_within_a_channel(schedule: list[Event], seed: int) -> None:
-    run = Run(seed)
+    run = Run(seed, pool_at="c")
     run.play(schedule)
     run.check_delivered()
     run.check_order()
