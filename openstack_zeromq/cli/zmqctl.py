@@ -1,7 +1,6 @@
 """zmqctl: look at a node and try it out. Every command ends with status 0, or with one line that says what to do."""
 
 import json
-import sys
 from typing import Any
 
 import click
@@ -12,7 +11,8 @@ from rich.table import Table
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
-from openstack_zeromq.cli.settings import config_file, read
+from openstack_zeromq.cli.settings import config_file, fail, read
+from openstack_zeromq.errors import NoReceiverError
 from openstack_zeromq.receiver import admin
 
 
@@ -43,9 +43,9 @@ def status(config_file: str, as_json: bool) -> None:
     """What the receiver of this node is doing."""
     settings = read(config_file)
     try:
-        answer = admin.ask(settings.ipc_dir)
-    except (OSError, ValueError) as exc:
-        sys.exit(f"zmqctl: no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+        answer = admin.answer_of(settings.ipc_dir)
+    except NoReceiverError as exc:
+        fail(str(exc))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

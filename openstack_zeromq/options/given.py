@@ -1,0 +1,47 @@
+"""Given: settings out of configuration files and of values that somebody names, for whoever has no command line of his own.
+
+The same options, limits and messages as everywhere; a value wins over the files.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from oslo_config import cfg
+
+from openstack_zeromq.errors import ConfigError
+from openstack_zeromq.options import store_url
+from openstack_zeromq.options.declared import list_opts
+from openstack_zeromq.options.reading import settings
+from openstack_zeromq.options.values import Settings
+
+DEFAULT = "DEFAULT"
+"""The group of `transport_url`."""
+
+
+def given(files: Iterable[str] = (), values: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
+    """The settings in `files`, the last of which wins, and in `values` (group -> option -> value); None is no value.
+
+    :raises ConfigError: a file cannot be read, or an option has a value that cannot work.
+    """
+    conf = cfg.ConfigOpts()
+    for group, opts in list_opts():
+        conf.register_opts(opts, group=group)
+    store_url.register(conf)
+    try:
+        arguments = [argument for file in files for argument in ("--config-file", file)]
+        conf(arguments, project="openstack-zeromq", default_config_files=[], default_config_dirs=[])
+        for group, options in (values or {}).items():
+            for name, value in options.items():
+                if value is not None:
+                    _set(conf, group, name, value)
+    except cfg.Error as exc:
+        raise ConfigError(" ".join(str(exc).split())) from None
+    return settings(conf)
+
+
+def _set(conf: cfg.ConfigOpts, group: str, name: str, value: object) -> None:
+    """:raises ConfigError: the option cannot have that value."""
+    try:
+        conf.set_override(name, value, group=None if group == DEFAULT else group)
+    except ValueError as exc:  # without the value: it may be a secret
+        secret = "password" in name or "token" in name
+        raise ConfigError(f"[{group}] {name}: cannot be what is given" + ("" if secret else f": {exc}")) from None
