@@ -108,7 +108,7 @@ _config_file = click.option(
 @click.option("--log-file", type=click.Path(dir_okay=False), help="Log here instead of to stderr.")
 def serve(config_file: Path, log_file: str | None) -> None:
     """Answer calls and take notifications until SIGTERM."""
-    conf = _configure(config_file)
+    conf = configured(config_file)
     if log_file:
         conf.set_override("log_file", log_file)
     log.setup(conf, "zmq-probe")
@@ -133,7 +133,7 @@ def serve(config_file: Path, log_file: str | None) -> None:
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
 def wait(config_file: Path, timeout: float) -> None:
     """Wait until this node's own probe answers a call."""
-    conf = _configure(config_file)
+    conf = configured(config_file)
     sender = Sender(conf, _host(conf), timeout)
     deadline = time.monotonic() + timeout
     outcome = sender.call(sender.host, calls=0)
@@ -155,7 +155,7 @@ def run(config_file: Path, peers: str, calls: int, timeout: float, as_json: bool
     names = [name.strip() for name in peers.split(",") if name.strip()]
     if not names:
         raise click.UsageError("--peers names nobody")
-    conf = _configure(config_file)
+    conf = configured(config_file)
     report = Sender(conf, _host(conf), timeout).report(names, calls)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
@@ -283,15 +283,15 @@ def _servers(conf: cfg.ConfigOpts, host: str) -> list[oslo_messaging.server.Mess
     ]
 
 
-def _configure(config_file: Path) -> cfg.ConfigOpts:
+def configured(*config_files: Path) -> cfg.ConfigOpts:
     """The global configuration, as a service has it: oslo.messaging registers its metrics and tracing only there."""
     oslo_messaging.set_transport_defaults(control_exchange=EXCHANGE)
     conf = cfg.CONF
     log.register_options(conf)  # has command line options, so it must come before the parsing
     try:
-        conf(args=[], project="zmq-probe", default_config_files=[str(config_file)], default_config_dirs=[])
+        conf(args=[], project="zmq-probe", default_config_files=[*map(str, config_files)], default_config_dirs=[])
     except cfg.Error as fault:
-        raise click.ClickException(f"{config_file}: {fault}") from None
+        raise click.ClickException(f"{', '.join(map(str, config_files))}: {fault}") from None
     options.register(conf)
     return conf
 

@@ -17,16 +17,20 @@ from openstack_zeromq.receiver import admin
 
 
 class Commands(click.Group):
-    """The commands; `probe` needs all of oslo.messaging, which nobody else should wait for."""
+    """The commands; `ping` and `probe` need all of oslo.messaging, which nobody else should wait for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "probe"])
+        return sorted([*super().list_commands(ctx), "ping", "probe"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "probe":
             from openstack_zeromq.cli.probe import probe  # noqa: PLC0415 - see above
 
             return probe
+        if cmd_name == "ping":
+            from openstack_zeromq.cli.ping import command  # noqa: PLC0415 - see above
+
+            return command
         return super().get_command(ctx, cmd_name)
 
 
