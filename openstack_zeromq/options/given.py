@@ -4,6 +4,7 @@ The same options, limits and messages as everywhere; a value wins over the files
 """
 
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
@@ -36,6 +37,21 @@ def given(files: Iterable[str] = (), values: Mapping[str, Mapping[str, object]] 
     except cfg.Error as exc:
         raise ConfigError(" ".join(str(exc).split())) from None
     return settings(conf)
+
+
+def consul_at(url: str) -> dict[str, object]:
+    """`http://host:port` or `https://…` as options of [matchmaker_consul].
+
+    :raises ConfigError: it is none of these.
+    """
+    try:
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        scheme, host, port = "", None, None
+    if scheme not in {"http", "https"} or not host or parts.username or parts.path.strip("/"):
+        raise ConfigError("the URL of Consul cannot be read; write http://host:port or https://host:port, and the token apart")
+    return {"scheme": scheme, "host": host, "port": port or (8501 if scheme == "https" else 8500)}
 
 
 def _set(conf: cfg.ConfigOpts, group: str, name: str, value: object) -> None:

@@ -37,7 +37,11 @@ class TestDocumentation:
         assert set(documented) == set(module.ARGUMENT_SPEC)
         for name, spec in module.ARGUMENT_SPEC.items():
             facts = {key: value for key, value in documented[name].items() if key != "description"}
-            assert facts == spec, name
+            assert facts == {key: value for key, value in spec.items() if key != "no_log"}, name
+
+    def test_a_secret_is_never_logged(self, module):
+        secrets = {name for name in module.ARGUMENT_SPEC if "password" in name or "token" in name}
+        assert all(module.ARGUMENT_SPEC[name].get("no_log") is True for name in secrets)
 
     def test_every_option_and_return_value_is_described(self, module):
         documented = [*yaml.safe_load(module.DOCUMENTATION)["options"].values(), *yaml.safe_load(module.RETURN).values()]
