@@ -9,7 +9,7 @@ stores that are named in a URL, `given` settings for whoever has no command line
 from oslo_config import cfg
 
 from openstack_zeromq.options.declared import CONSUL_GROUP, GROUP, REDIS_GROUP, RING_GROUP, list_opts
-from openstack_zeromq.options.given import consul_at, given
+from openstack_zeromq.options.given import consul_at, given, redis_at
 from openstack_zeromq.options.reading import settings, unknown_names
 from openstack_zeromq.options.store_url import register as register_store_url
 from openstack_zeromq.options.values import TLS, Consul, Redis, Settings
@@ -26,6 +26,7 @@ __all__ = [
     "consul_at",
     "given",
     "list_opts",
+    "redis_at",
     "register",
     "register_store_url",
     "settings",

@@ -4,13 +4,14 @@ The same options, limits and messages as everywhere; a value wins over the files
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.options import store_url
-from openstack_zeromq.options.declared import list_opts
+from openstack_zeromq.options.declared import GROUP, REDIS_GROUP, list_opts
 from openstack_zeromq.options.reading import settings
 from openstack_zeromq.options.values import Settings
 
@@ -52,6 +53,22 @@ def consul_at(url: str) -> dict[str, object]:
     if scheme not in {"http", "https"} or not host or parts.username or parts.path.strip("/"):
         raise ConfigError("the URL of Consul cannot be read; write http://host:port or https://host:port, and the token apart")
     return {"scheme": scheme, "host": host, "port": port or (8501 if scheme == "https" else 8500)}
+
+
+def redis_at(asked: Mapping[str, Any]) -> Settings:
+    """The settings of a matchmaker in Redis: `url` (zmq+redis:// or zmq+sentinel://), `fabric`, `config_files`, and the options
+    of [matchmaker_redis] by their names; None is no value.
+
+    :raises ConfigError: they name no Redis, or one of them cannot work.
+    """
+    group = {opt.name: asked[opt.name] for opt in dict(list_opts())[REDIS_GROUP] if asked.get(opt.name) is not None}
+    named = "sentinel" if "sentinel_hosts" in group else "redis" if "host" in group or not asked["config_files"] else None
+    node = {"rpc_zmq_matchmaker": named, "zmq_fabric": asked.get("fabric")}
+    url = asked.get("url") or ("zmq://" if named else None)  # else that of the files would win
+    read = given(asked["config_files"], {REDIS_GROUP: group, GROUP: node, DEFAULT: {"transport_url": url}})
+    if read.matchmaker not in {"redis", "sentinel"}:
+        raise ConfigError(f"the matchmaker is {read.matchmaker}, not Redis; give url=zmq+redis://host:6379, or host and port")
+    return read
 
 
 def _set(conf: cfg.ConfigOpts, group: str, name: str, value: object) -> None:
