@@ -1,5 +1,6 @@
 """Modules redis_matchmaker and redis_matchmaker_info against real Redis, Valkey and Sentinels: seed, renew, take out, prune."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ HOSTS = {"c1": {"address": "192.0.2.1", "port": 9501}, "c2": {"address": "192.0.
 SEED = {"topics": {"compute": ["c1", "c2"], "volume": ["c1"], "volume:odd": ["c1"]}, "hosts": HOSTS}
 
 
+def _timeless(told: dict[str, Any]) -> str:
+    """The message, whenever it is said."""
+    return re.sub(r"\d+", "N", told.get("msg", ""))
+
+
 class Desk:
     """Both modules on one server, in a fabric of its own; what changes is told by check mode first, in the same words."""
 
@@ -39,8 +45,9 @@ class Desk:
         after = self.read()
         assert before["generations"] == after["generations"], "check mode changes nothing"
         done = self._run(office, **self.where, **arguments)
-        for what in ("changed", "changes", "diff", "alive", "msg"):
+        for what in ("changed", "changes", "diff", "alive"):
             assert told.get(what) == done.get(what), what
+        assert _timeless(told) == _timeless(done)
         return done
 
     @property
