@@ -8,13 +8,13 @@ import json
 import statistics
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
-import oslo_messaging
 from oslo_config import cfg
 
 from openstack_zeromq import options
@@ -22,6 +22,11 @@ from openstack_zeromq.cli.probe import EXCHANGE, TOPIC, TRANSPORT_URL, configure
 from openstack_zeromq.cli.settings import fail
 from openstack_zeromq.errors import NoReceiverError, ZeroMQError
 from openstack_zeromq.receiver import admin
+
+with warnings.catch_warnings():
+    # As in `probe`: oslo.service, on import, whatever backend is used then.
+    warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
+    import oslo_messaging
 
 _TO_ASK_WHY = 1.0
 """Seconds at the end of the timeout, or a quarter of it, for finding out why there is no answer."""

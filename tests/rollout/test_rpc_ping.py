@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-import time
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,13 @@ ZMQCTL = Path(sys.executable).parent / "zmqctl"
 
 
 class Slow:
-    """Knows no ping, and has a call that takes long."""
+    """Knows no ping, and has a call that ends only when the test does."""
+
+    def __init__(self):
+        self.over = threading.Event()
 
     def sleep(self, _ctxt):
-        time.sleep(30)
+        self.over.wait(60)
 
 
 @pytest.fixture
@@ -60,8 +63,14 @@ def test_the_probe_answers_with_its_name_and_the_times_are_in_order(fabric, ask)
         assert 0 < told["latency_ms"]["min"] <= told["latency_ms"]["median"] <= told["latency_ms"]["max"]
         assert not told["changed"]
         assert ask(fabric, timeout=20, count=1)["answered_by"] == ["n2"]
-        shown = subprocess.check_output([ZMQCTL, "ping", "--config-file", fabric.config_file("n1"), "--server", "n2"], text=True)
-        assert shown.startswith("topic zmq-probe on n2: answered by n2, 3 calls, min ")
+        shown = subprocess.run(
+            [ZMQCTL, "ping", "--config-file", fabric.config_file("n1"), "--server", "n2"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert shown.stdout.startswith("topic zmq-probe on n2: answered by n2, 3 calls, min ")
+        assert shown.stderr == ""
 
 
 def test_a_service_that_does_not_know_the_method_has_answered(fabric, ask):
@@ -91,8 +100,10 @@ def test_it_says_that_nobody_listens_there(fabric, ask):
 
 
 def test_it_ends_in_time_when_a_service_hangs(fabric, ask):
-    fabric.server("n2", "compute", Slow())
+    slow = Slow()
+    fabric.server("n2", "compute", slow)
     told = ask(fabric, topic="compute", exchange="openstack", method="sleep")
+    slow.over.set()
     assert "no answer within 4 s; the link to n2 is up" in told["msg"]
 
 
