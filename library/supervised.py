@@ -373,9 +373,9 @@ def lineage(process: Process, found: dict[int, Process]) -> Iterator[int]:
 
 
 def newer_than(pid: int, files: list[str]) -> bool:
-    """Whether one of `files` changed after process `pid` started."""
+    """Whether one of `files`, or what a link among them names, changed after process `pid` started."""
     started = time.time() - uptime() + int(stat_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
-    return any(os.path.getmtime(file) > started for file in files if os.path.exists(file))
+    return any(look(file).st_mtime > started for file in files if os.path.exists(file) for look in (os.stat, os.lstat))
 
 
 def stat_fields(pid: int) -> list[str]:

@@ -21,9 +21,9 @@ from openstack_zeromq.receiver import admin
 @click.command()
 @click.argument("topic")
 @config_file
-def hosts(topic: str, config_file: str) -> None:
+def hosts(topic: str, config_files: tuple[str, ...]) -> None:
     """Ask the receiver of this node who serves TOPIC; exit 1 when nobody does."""
-    settings = read(config_file)
+    settings = read(*config_files)
     try:
         answer = admin.answer_of(settings.ipc_dir, "hosts", topic)
     except NoReceiverError as exc:
@@ -50,9 +50,9 @@ def hosts(topic: str, config_file: str) -> None:
 @click.option("--topic", help="Only this topic.")
 @click.option("--store", type=click.Choice(["consul", "redis", "sentinel"]), help="Which store. Default: the receiver's own.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
-def services(config_file: str, topic: str | None, store: str | None, as_json: bool) -> None:
+def services(config_files: tuple[str, ...], topic: str | None, store: str | None, as_json: bool) -> None:
     """Every server of every topic in the matchmaker's store, and whether it is alive."""
-    settings = read(config_file)
+    settings = read(*config_files)
     settings = replace(settings, matchmaker=store or settings.matchmaker)
     if settings.matchmaker not in {"redis", "sentinel", "consul"}:
         fail(f"rpc_zmq_matchmaker = {settings.matchmaker} knows hosts, not who is alive; name a store that does with --store")

@@ -9,9 +9,8 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +18,7 @@ from oslo_config import cfg
 
 from openstack_zeromq import options
 from openstack_zeromq.cli.probe import EXCHANGE, TOPIC, TRANSPORT_URL, configured
-from openstack_zeromq.cli.settings import fail
+from openstack_zeromq.cli.settings import config_file, fail
 from openstack_zeromq.errors import NoReceiverError, ZeroMQError
 from openstack_zeromq.receiver import admin
 
@@ -155,25 +154,18 @@ def _sentence(question: Question, what: str, known: str) -> str:
 
 @click.command(name="ping")
 @click.argument("topic", default=TOPIC)
-@click.option(
-    "--config-file",
-    "config_files",
-    required=True,
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The node's zeromq.conf; of several the last one wins.",
-)
+@config_file
 @click.option("--server", default="", help="Only this server of the topic: most often the name of a node.")
 @click.option("--exchange", default=EXCHANGE, show_default=True, help="Exchange of the topic: nova, neutron, …")
 @click.option("--method", default="ping", show_default=True, help="Method to call; oslo_rpc_server_ping where that is enabled.")
 @click.option("--count", default=3, show_default=True, type=click.IntRange(1), help="Timed calls.")
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1), help="Seconds for all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object, whether or not somebody answered.")
-def command(config_files: Sequence[Path], *, as_json: bool, **given: Any) -> None:
+def command(config_files: tuple[str, ...], *, as_json: bool, **given: Any) -> None:
     """Call TOPIC (by default the probe's) from this node; exit 1 with what is known when nobody answers."""
     question = Question(**given)
     try:
-        pong = ping(configured(*config_files), question)
+        pong = ping(configured(config_files), question)
     except ZeroMQError as exc:
         pong = Pong(error=str(exc))
     if as_json:

@@ -15,7 +15,6 @@ import uuid
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import click
 from oslo_config import cfg
@@ -25,6 +24,7 @@ from rich.console import Console
 from openstack_zeromq import options
 from openstack_zeromq.cli import matrix
 from openstack_zeromq.cli.report import Outcome, Report
+from openstack_zeromq.cli.settings import config_file, default_files
 from openstack_zeromq.errors import ConfigError
 
 with warnings.catch_warnings():
@@ -95,20 +95,12 @@ def probe() -> None:
     """A real oslo.messaging service on this node, and the check that uses it."""
 
 
-_config_file = click.option(
-    "--config-file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The node's zeromq.conf.",
-)
-
-
 @probe.command()
-@_config_file
+@config_file
 @click.option("--log-file", type=click.Path(dir_okay=False), help="Log here instead of to stderr.")
-def serve(config_file: Path, log_file: str | None) -> None:
+def serve(config_files: tuple[str, ...], log_file: str | None) -> None:
     """Answer calls and take notifications until SIGTERM."""
-    conf = configured(config_file)
+    conf = configured(config_files)
     if log_file:
         conf.set_override("log_file", log_file)
     log.setup(conf, "zmq-probe")
@@ -129,11 +121,11 @@ def serve(config_file: Path, log_file: str | None) -> None:
 
 
 @probe.command()
-@_config_file
+@config_file
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
-def wait(config_file: Path, timeout: float) -> None:
+def wait(config_files: tuple[str, ...], timeout: float) -> None:
     """Wait until this node's own probe answers a call."""
-    conf = configured(config_file)
+    conf = configured(config_files)
     sender = Sender(conf, _host(conf), timeout)
     deadline = time.monotonic() + timeout
     outcome = sender.call(sender.host, calls=0)
@@ -145,17 +137,17 @@ def wait(config_file: Path, timeout: float) -> None:
 
 
 @probe.command()
-@_config_file
+@config_file
 @click.option("--peers", required=True, help="Host names to reach, with commas in between.")
 @click.option("--calls", default=5, show_default=True, type=click.IntRange(1), help="Timed calls to each peer.")
 @click.option("--timeout", default=10.0, show_default=True, help="Seconds that each operation may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def run(config_file: Path, peers: str, calls: int, timeout: float, as_json: bool) -> None:
+def run(config_files: tuple[str, ...], peers: str, calls: int, timeout: float, as_json: bool) -> None:
     """Reach every peer from this node; exit 1 and a line for each thing that failed."""
     names = [name.strip() for name in peers.split(",") if name.strip()]
     if not names:
         raise click.UsageError("--peers names nobody")
-    conf = configured(config_file)
+    conf = configured(config_files)
     report = Sender(conf, _host(conf), timeout).report(names, calls)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
@@ -283,15 +275,15 @@ def _servers(conf: cfg.ConfigOpts, host: str) -> list[oslo_messaging.server.Mess
     ]
 
 
-def configured(*config_files: Path) -> cfg.ConfigOpts:
+def configured(config_files: tuple[str, ...]) -> cfg.ConfigOpts:
     """The global configuration, as a service has it: oslo.messaging registers its metrics and tracing only there."""
     oslo_messaging.set_transport_defaults(control_exchange=EXCHANGE)
     conf = cfg.CONF
     log.register_options(conf)  # has command line options, so it must come before the parsing
     try:
-        conf(args=[], project="zmq-probe", default_config_files=[*map(str, config_files)], default_config_dirs=[])
+        conf(args=[], project="zmq-probe", default_config_files=list(config_files) or default_files(), default_config_dirs=[])
     except cfg.Error as fault:
-        raise click.ClickException(f"{', '.join(map(str, config_files))}: {fault}") from None
+        raise click.ClickException(str(fault)) from None
     options.register(conf)
     return conf
 

@@ -10,6 +10,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from openstack_zeromq import options
+from openstack_zeromq.cli.settings import found_files
 from openstack_zeromq.errors import ConfigError, RingError, ZeroMQError
 from openstack_zeromq.matchmaker import ring
 from openstack_zeromq.receiver.loop import Receiver, check_security
@@ -33,7 +34,7 @@ def run(arguments: list[str]) -> None:
     logging.register_options(conf)
     options.register(conf)
     options.register_store_url(conf)
-    conf(arguments, project="openstack-zeromq", prog=PROGRAM, default_config_files=_default_files())
+    conf(arguments, project="openstack-zeromq", prog=PROGRAM, default_config_files=found_files())
     settings = options.settings(conf)
     slips = options.unknown_names(conf.config_file)
     if conf.check:
@@ -80,7 +81,3 @@ def _check_state_dir(state_dir: str) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         why = "is no directory" if not there.is_dir() else "may not be written by this user"
         raise ConfigError(f"[{options.GROUP}] zmq_state_dir = {state_dir}: {there} {why}; choose another, or let this user write")
-
-
-def _default_files() -> list[str]:
-    return cfg.find_config_files(project="oslo", prog="zeromq")

@@ -19,7 +19,7 @@ from openstack_zeromq.catalog.disk import Disk
 from openstack_zeromq.catalog.shape import Held, Published
 from openstack_zeromq.cli.ring_sync import sync
 from openstack_zeromq.cli.ring_text import changed, kept_back
-from openstack_zeromq.cli.settings import fail, read
+from openstack_zeromq.cli.settings import config_file, default_files, fail, read
 from openstack_zeromq.errors import NoReceiverError, RingError
 from openstack_zeromq.matchmaker import ring as ring_matchmaker
 from openstack_zeromq.matchmaker import ring_file
@@ -29,7 +29,6 @@ from openstack_zeromq.receiver import admin
 _STORES = {"redis", "sentinel", "consul"}
 
 _ringfile = click.option("--ringfile", type=click.Path(path_type=Path), help="The ring; or name the configuration that names it.")
-_config_file = click.option("--config-file", type=click.Path(exists=True, dir_okay=False), help="The node's zeromq.conf.")
 
 
 @click.group()
@@ -42,10 +41,10 @@ ring.add_command(sync)
 
 @ring.command()
 @_ringfile
-@_config_file
-def show(ringfile: Path | None, config_file: str | None) -> None:
+@config_file
+def show(ringfile: Path | None, config_files: tuple[str, ...]) -> None:
     """The topics of a ring, their hosts, and what is held back."""
-    path, _ = _which(ringfile, config_file)
+    path, _ = _which(ringfile, config_files)
     published = _published(path)
     console = Console(highlight=False, soft_wrap=True)
     source = f"from {published.source}, generation {published.generation}" if published.source else "no side-car counts for it"
@@ -86,12 +85,15 @@ def diff(before: Path, after: Path) -> None:
 
 @ring.command()
 @_ringfile
-@_config_file
-def held(ringfile: Path | None, config_file: str | None) -> None:
+@config_file
+def held(ringfile: Path | None, config_files: tuple[str, ...]) -> None:
     """What the store has lost and is kept nevertheless: why, since when, and how to let it go."""
-    path, settings = _which(ringfile, config_file)
+    path, settings = _which(ringfile, config_files)
     if settings is not None and settings.matchmaker in _STORES:
-        kept, how = _held_by_receiver(settings), f"zmqctl ring release --config-file {config_file}"
+        kept, how = (
+            _held_by_receiver(settings),
+            " ".join(["zmqctl ring release", *(f"--config-file {file}" for file in config_files)]),
+        )
     else:
         kept, how = _published(path).held, f"zmqctl ring release --ringfile {path}"
     console = Console(highlight=False, soft_wrap=True)
@@ -104,10 +106,10 @@ def held(ringfile: Path | None, config_file: str | None) -> None:
 @ring.command()
 @click.argument("topic")
 @_ringfile
-@_config_file
-def release(topic: str, ringfile: Path | None, config_file: str | None) -> None:
+@config_file
+def release(topic: str, ringfile: Path | None, config_files: tuple[str, ...]) -> None:
     """Accept that the hosts of TOPIC which are held are gone."""
-    path, settings = _which(ringfile, config_file)
+    path, settings = _which(ringfile, config_files)
     if settings is not None and settings.matchmaker in _STORES:
         if not _ask(settings, "release", topic).get("released"):
             fail(f"nothing of {topic} is held; zmqctl ring held shows what is")
@@ -122,8 +124,9 @@ def release(topic: str, ringfile: Path | None, config_file: str | None) -> None:
     click.echo(f"{topic}: asked for; zmqctl ring sync --watch does it within a second, without it the next zmqctl ring sync")
 
 
-def _which(ringfile: Path | None, config_file: str | None) -> tuple[Path, Settings | None]:
-    settings = read(config_file) if config_file else None
+def _which(ringfile: Path | None, config_files: tuple[str, ...]) -> tuple[Path, Settings | None]:
+    named = config_files or (() if ringfile else tuple(default_files()))
+    settings = read(*named) if named else None
     if ringfile is None and settings is None:
         raise click.UsageError("name the ring: --ringfile or --config-file")
     return ringfile or Path(settings.ringfile if settings else ""), None if ringfile else settings

@@ -21,8 +21,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from openstack_zeromq import systemd
 from openstack_zeromq.address import compact
-from openstack_zeromq.catalog import shape, systemd
+from openstack_zeromq.catalog import shape
 from openstack_zeromq.catalog.disk import Disk
 from openstack_zeromq.catalog.sync import Plan, Sync, Written
 from openstack_zeromq.catalog.telling import Teller, Telling
@@ -110,7 +111,7 @@ class Wish:
 @click.option("--owner", default="", help="User that the ring is to belong to. Default: as it is.")
 @click.option("--group", default="", help="Its group. Default: as it is.")
 @click.option("--mode", type=Mode(), help="Its mode. Default: as it is, 0644 for a new ring.")
-def sync(config_file: str, *, check: bool, watch: bool, **given: Any) -> None:
+def sync(config_files: tuple[str, ...], *, check: bool, watch: bool, **given: Any) -> None:
     """Write what a store says of the topics of interest into the ring, once or (--watch) for ever.
 
     Hosts that are added come in at once. Losses that look like an accident are held: zmqctl ring held.
@@ -119,7 +120,7 @@ def sync(config_file: str, *, check: bool, watch: bool, **given: Any) -> None:
         raise click.UsageError("--check and --watch exclude each other")
     if (given["publish"] or given["from_kv"]) and (given["store"] != "consul" or given["publish"] == given["from_kv"]):
         raise click.UsageError("--publish and --from-kv exclude each other, and need --store consul")
-    settings = read(config_file, logs=watch)
+    settings = read(*config_files, logs=watch)
     store = given["store"]
     if store == "sentinel" and not settings.redis.sentinels:
         fail("[matchmaker_redis] sentinel_hosts: name the Sentinels, for instance s1:26379,s2:26379,s3:26379")

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
@@ -43,9 +44,9 @@ def main() -> None:
 @main.command()
 @config_file
 @click.option("--json", "as_json", is_flag=True, help="Print the receiver's answer as it is.")
-def status(config_file: str, as_json: bool) -> None:
+def status(config_files: tuple[str, ...], as_json: bool) -> None:
     """What the receiver of this node is doing."""
-    settings = read(config_file)
+    settings = read(*config_files)
     try:
         answer = admin.answer_of(settings.ipc_dir)
     except NoReceiverError as exc:
@@ -56,6 +57,7 @@ def status(config_file: str, as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(drain)
 main.add_command(hosts)
 main.add_command(matrix)
 main.add_command(ring)
@@ -69,6 +71,10 @@ def _show(answer: dict[str, Any]) -> None:
         f" incarnation {answer['incarnation']}, wire {answer['wire']}",
         soft_wrap=True,
     )
+    if answer["draining_s"] is not None:
+        console.print(
+            f"[yellow]draining for {answer['draining_s']} s:[/] {left(answer)}; zmqctl drain --off ends it", soft_wrap=True
+        )
     _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])

@@ -57,7 +57,7 @@ LinkAction = Ping | Dial | LinkUp | LinkDown | Close
 @dataclass(slots=True)
 class Link:
     """One peer. `jitter()` gives a factor around 1, so that a fabric does not redial in step; `used`: when it last carried a
-    message of ours."""
+    message of ours; `draining`: the peer would rather have no new work."""
 
     host: str
     opened: float
@@ -66,6 +66,7 @@ class Link:
     incarnation: int | None = None
     heard: float = 0.0
     used: float = 0.0
+    draining: bool = False
     _ping_due: float = 0.0
     _redial_due: float = 0.0
 

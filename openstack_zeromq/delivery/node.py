@@ -45,6 +45,8 @@ class Node:
         """`origin`: random, for messages of the receiver itself."""
         self.counts: Counts[str] = Counts({counter.value: 0 for counter in Counter})
         self.links: dict[str, Link] = {}
+        self.draining = False
+        """Set it, and new messages of peers and of this node go to other hosts, where there are any."""
         self._name = facts.name
         self._jitter = facts.jitter
         self._link_idle = facts.link_idle
@@ -53,7 +55,9 @@ class Node:
         former = former or Former()
         self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, former)
         self.pools = Pools(facts.name, self.incoming.pools)
-        self.outgoing = Outgoing(facts, Surroundings(routes, self._reach, self.incoming.serves, self.pools), self.counts)
+        self.outgoing = Outgoing(
+            facts, Surroundings(routes, self._reach, self.incoming.serves, self.pools, self._drains), self.counts
+        )
         self._apologies = Apologies(facts.name, origin)
 
     @property
@@ -137,11 +141,14 @@ class Node:
             inner += self.outgoing.answered(host, entry, now)
         return self._settle(inner, now)
 
-    def pong(self, host: str, incarnation: int, now: float, pools: frozenset[Pool] | None = None) -> list[Action]:
-        """A peer is there, as `incarnation`, and serves `pools`; None: it does not know yet."""
+    def pong(
+        self, host: str, incarnation: int, now: float, pools: frozenset[Pool] | None = None, draining: bool = False
+    ) -> list[Action]:
+        """A peer is there, as `incarnation`, and serves `pools`; None: it does not know yet. `draining`: it wants no new work."""
         link = self.links.get(host)
         if link is None:
             return []
+        link.draining = draining
         inner: list[_Inner] = [*link.pong(incarnation, now)]
         if pools is not None and self.pools.learn(host, pools):
             inner += self.outgoing.routes_changed(now)
@@ -182,6 +189,12 @@ class Node:
             return LinkState.UP
         link = self.links.get(host)
         return None if link is None else link.state
+
+    def _drains(self, host: str) -> bool:
+        if host == self._name:
+            return self.draining
+        link = self.links.get(host)
+        return link is not None and link.draining
 
     def _settle(self, inner: Iterable[_Inner], now: float) -> list[Action]:
         """Carry out what concerns only this node until nothing but work for the shell is left, in order."""

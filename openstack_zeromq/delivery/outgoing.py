@@ -1,12 +1,13 @@
 """Outgoing: messages of this node's services, from the moment they are accepted until some host has answered for good.
 
-A bare topic goes round robin over its hosts: the sender's count (`turn`) picks the host. A message is sent only over a link that
-is up. One that was sent stays with its host until that host answers, for it may have been taken there; one that was not can go to
-the next host at once. The sender is told the host, and names it when it has to send again through a restarted receiver.
+A bare topic goes round robin over its hosts: the sender's count (`turn`) picks the host. One that drains comes last, but it does:
+it refuses nothing. A message is sent only over a link that is up. One that was sent stays with its host until that host answers,
+for it may have been taken there; one that was not can go to the next host at once. The sender is told the host, and names it when
+it has to send again through a restarted receiver.
 """
 
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,12 +48,13 @@ class NodeFacts:
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What outgoing asks about the world. `reach(host)`: the state of the link to a host, None when there is none yet;
-    `serves(channel)`: does anybody on this node consume it?"""
+    `serves(channel)`: does anybody on this node consume it? `drains(host)`: would it rather have no new work?"""
 
     routes: Routes
     reach: Callable[[str], LinkState | None]
     serves: Callable[[Channel], bool]
     pools: Pools
+    drains: Callable[[str], bool] = lambda _host: False
 
 
 class Send(NamedTuple):
@@ -151,6 +153,7 @@ class Outgoing:
         self._name = facts.name
         self._jitter = facts.jitter
         self._reach = surroundings.reach
+        self._drains = surroundings.drains
         self._pools = surroundings.pools
         self._whereabouts = Whereabouts(facts.name, surroundings.routes, surroundings.serves, surroundings.pools)
         self._counts = counts
@@ -306,7 +309,10 @@ class Outgoing:
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
-        for number in range(first, first + len(hosts)):
+        in_turn: Iterable[int] = range(first, first + len(hosts))
+        if not header.server and not stays:
+            in_turn = sorted(in_turn, key=lambda number: self._drains(hosts[number % len(hosts)]))
+        for number in in_turn:
             host = hosts[number % len(hosts)]
             if host in pending.tried:
                 continue

@@ -5,6 +5,7 @@ going on without any protocol. Who sends a line of JSON gets what it asks for:
 
     {"ask": "hosts", "topic": "compute"}      who serves a topic, waiting a moment for a topic that was never asked for
     {"ask": "release", "topic": "compute"}    believe the store that hosts of the topic are gone
+    {"ask": "drain"}, {"ask": "undrain"}      leave new work to other hosts, or take it again
 """
 
 import contextlib
@@ -32,7 +33,9 @@ _LINE = 4096
 class Admin:
     """Only the receiver's user (and root) may connect."""
 
-    def __init__(self, ipc_dir: str, matchmaker: Matchmaker) -> None:
+    def __init__(self, ipc_dir: str, matchmaker: Matchmaker, drain: Callable[[bool], None]) -> None:
+        """`drain` begins or ends draining; it may be called from any thread."""
+        self._drain = drain
         self._matchmaker = matchmaker
         self._path = Path(ipc_dir, ADMIN_SOCKET)
         self._path.unlink(missing_ok=True)
@@ -104,6 +107,9 @@ class Admin:
                 return self._hosts(topic)
             case "release":
                 return {"released": self._matchmaker.release(topic)}
+            case "drain" | "undrain" as verb:
+                self._drain(verb == "drain")
+                return {"draining": verb == "drain"}
             case other:
                 return {"error": f"{other!r} is nothing that can be asked"}
 

@@ -1,4 +1,4 @@
-"""Links: the TCP side of a receiver. One socket that peers dial, one that dials peers.
+"""Links: the TCP side of a receiver. One socket that peers dial, perhaps opened by systemd, one that dials peers.
 
 A link is directed: messages go out over the connection that we dialled and their answers come back on it. What a peer sends
 us comes in on the connection that it dialled.
@@ -11,7 +11,7 @@ from functools import partial
 import zmq
 from oslo_log import log as logging
 
-from openstack_zeromq import sockets, wire
+from openstack_zeromq import sockets, systemd, wire
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.message import Message
@@ -163,6 +163,8 @@ class Links:
 
     def _bind(self) -> None:
         address, port = self._settings.bind_address, self._settings.port
+        if (descriptor := systemd.listening(address, port)) is not None:
+            self.inward.set(zmq.USE_FD, descriptor)
         try:
             self.inward.bind(sockets.tcp_endpoint(address, port))
         except zmq.ZMQError as exc:
@@ -183,6 +185,10 @@ class Links:
         """Where `host` listens: as the matchmaker says, or it said itself when it dialled us; or its name is its address."""
         known = self._matchmaker.endpoint(host) or self._introduced.get(host) or Endpoint(host)
         return known.address, known.port or self._settings.port
+
+    def _pong(self) -> bytes:
+        more = {"draining": True} if self._node.draining else {}
+        return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
 
     def _introduce(self, origin: Origin, facts: dict[str, object]) -> None:
         """A peer that sends calls wants replies, whatever the matchmaker knows of it."""
@@ -205,7 +211,7 @@ class Links:
             if kind is not Kind.PING:
                 raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
             self._introduce(origin, wire.decode_control(frames[0]))
-            self._answers.item(origin, (self._introduction(Kind.PONG, pools=self._node.pools.here()),), 0)
+            self._answers.item(origin, (self._pong(),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -234,7 +240,7 @@ class Links:
             return []
         if not isinstance(incarnation, int):
             raise MalformedError("control")
-        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")))
+        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
 
 
 def _advertised(settings: Settings) -> str:

@@ -27,7 +27,7 @@ from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Reply, Respond
-from openstack_zeromq.delivery.link import Close, Dial, Ping
+from openstack_zeromq.delivery.link import Close, Dial, LinkState, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
@@ -42,6 +42,7 @@ from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.receiver.services import begun, remembered
+from openstack_zeromq.receiver.unit import Unit
 from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ class Receiver:
         self._settings = settings
         self._started = time.monotonic()
         self._stopping = False
-        self._reload = False
+        self._draining_since: float | None = None
+        self._reload = self._asked_to_reload = False
         self._problem = ""
         self._lock = _lock_directory(settings.ipc_dir)
         self._matchmaker = matchmaker(settings)
@@ -86,7 +88,8 @@ class Receiver:
         self._links = Links(self._context, me, self._matchmaker)
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
-        self._admin = Admin(settings.ipc_dir, self._matchmaker)
+        self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain)
+        self._unit = Unit(self._one_line)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -134,12 +137,21 @@ class Receiver:
                 next_look = now + _LOOK_EVERY
                 self._look_around(now)
             self._flush(now)
+            self._unit.turned(now)
         LOG.info("receiver of node %s stops", self._settings.host)
+        self._unit.stopping()
 
     def stop(self) -> None:
         """End `run` after the present pass; safe in a signal handler and from other threads."""
         self._stopping = True
         self._wake()
+
+    def drain(self, begin: bool) -> None:
+        """New work is left to other hosts, where there are any; `begin` false: no longer. Safe from other threads."""
+        if begin != self._node.draining:
+            self._draining_since = time.monotonic() if begin else None
+            self._node.draining = begin
+            LOG.info("receiver of node %s %s", self._settings.host, "drains" if begin else "takes new work again")
 
     def on_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP looks at the ring at once; only in the main thread."""
@@ -148,6 +160,7 @@ class Receiver:
             self.stop()
 
         def reload(_signal: int, _frame: FrameType | None) -> None:
+            self._asked_to_reload = True
             self._look_now()
 
         signal.signal(signal.SIGTERM, stop)
@@ -189,6 +202,7 @@ class Receiver:
                 **self._matchmaker.status(),
             },
             "services": len(node.clients),
+            "draining_s": None if self._draining_since is None else round(now - self._draining_since, 1),
             "links": {
                 host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
             },
@@ -199,6 +213,15 @@ class Receiver:
         }
 
     # private
+
+    def _one_line(self) -> str:
+        """What `systemctl status` shows."""
+        node = self._node
+        links = [link.state for link in node.links.values()]
+        counts = f"{links.count(LinkState.UP)} of {len(links)} links up, {len(node.clients)} services"
+        if self._draining_since is not None:
+            counts += f", draining: {node.incoming.in_hand} messages for services here, {node.outgoing.pending} from them"
+        return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problem or 'all is well'}"
 
     def _wake(self) -> None:
         """From any thread; a full pipe wakes, too."""
@@ -265,6 +288,9 @@ class Receiver:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
+        if self._asked_to_reload:
+            self._asked_to_reload = False
+            self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
         problem = self._matchmaker.problem

@@ -108,6 +108,19 @@ class TestWithARealSupervisord:
         os.utime(place / "settings", (later - 3600, later - 3600))
         assert not keep()["changed"]
 
+    def test_a_link_that_names_an_older_file_now_asks_for_a_restart(self, keep, place):
+        """A package is flipped back to an older one by its link: nothing else is new."""
+        link = place / "active"
+        link.symlink_to(place / "settings")
+        newer = [str(link)]
+        os.utime(link, (1, 1), follow_symlinks=False)
+        os.utime(place / "settings", (1, 1))
+        first = keep(newer=newer)
+        assert not keep(newer=newer)["changed"]
+        later = time.time() + 1
+        os.utime(link, (later, later), follow_symlinks=False)
+        assert keep(newer=newer)["pid"] != first["pid"]
+
     def test_restart_is_told_in_check_mode_when_a_file_is_about_to_change(self, keep):
         keep()
         assert keep(check=True, pending=True)["actions"] == ["stop", "start"]

@@ -314,15 +314,16 @@ class Life:
         if conn is not None:
             here = self.node.pools.here()
             pools = None if here is None else frozenset(here)
-            conn.back(lambda home: home.ponged(conn, self.incarnation, pools))
+            draining = self.node.draining
+            conn.back(lambda home: home.ponged(conn, self.incarnation, pools, draining))
 
     def answered_by(self, conn: "Conn", frame: bytes) -> None:
         if self.conns.get(conn.to.name) is conn:
             self.do(self.node.peer_answers(conn.to.name, wire.decode_answers(frame), self.fabric.now))
 
-    def ponged(self, conn: "Conn", incarnation: int, pools: frozenset[Pool] | None) -> None:
+    def ponged(self, conn: "Conn", incarnation: int, pools: frozenset[Pool] | None, draining: bool) -> None:
         if self.conns.get(conn.to.name) is conn:
-            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now, pools))
+            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now, pools, draining))
 
 
 class Conn:

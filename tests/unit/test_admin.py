@@ -25,7 +25,7 @@ def _no_threads() -> Iterator[None]:
 
 def test_whoever_asks_when_no_thread_can_be_started_is_hung_up_on() -> None:
     with tempfile.TemporaryDirectory(prefix="oz", dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as asker:
-        admin = Admin(directory, DummyMatchmaker("n1"))
+        admin = Admin(directory, DummyMatchmaker("n1"), lambda _begin: None)
         asker.connect(str(Path(directory, "receiver.admin")))
         with _no_threads():
             assert not admin.answer(dict)

@@ -40,7 +40,9 @@ class World:
         self.pools.sure = True
         for host in links:
             self.pools.learn(host, frozenset())
-        self.out = Outgoing(facts, Surroundings(self, self.links.get, self.here.__contains__, self.pools), self.counts)
+        self.draining: set[str] = set()
+        surroundings = Surroundings(self, self.links.get, self.here.__contains__, self.pools, self.draining.__contains__)
+        self.out = Outgoing(facts, surroundings, self.counts)
 
     def hosts(self, _topic: str) -> tuple[str, ...] | None:
         return self.topic_hosts
@@ -311,3 +313,34 @@ def test_who_wants_to_know_at_once_is_not_told_that_nobody_listens_before_that_i
     assert told(world.out.answered("b", said(1, Answer.NOROUTE), 1.0)) == []
     world.topic_hosts = ("c",)
     assert sent(world.out.routes_changed(2.0)) == [("c", 1)]
+
+
+def test_a_host_that_drains_gets_bare_messages_only_when_no_other_takes_them() -> None:
+    world = World(b=UP, c=UP)
+    world.draining.add("b")
+    assert {sent(world.out.accept(CLIENT, message(number, turn=number), 0.0))[0][0] for number in range(1, 9)} == {"c"}
+    refused = world.out.answered("c", AnswerEntry(message(1).id, Answer.NOROUTE, round=1), 0.1)
+    assert sent(refused) == [("b", 1)]
+    world.links["c"] = DOWN
+    assert sent(world.out.accept(CLIENT, message(9, turn=9), 0.2)) == [("b", 9)]
+
+
+def test_when_every_host_drains_each_has_its_turn() -> None:
+    world = World(b=UP, c=UP)
+    world.draining |= {"b", "c"}
+    assert {sent(world.out.accept(CLIENT, message(number, turn=number), 0.0))[0][0] for number in range(1, 9)} == {"b", "c"}
+
+
+def test_what_is_sent_to_a_host_that_drains_goes_there() -> None:
+    world = World(b=UP, c=UP)
+    world.draining.add("b")
+    assert sent(world.out.accept(CLIENT, message(1, Kind.CALL, server="b"), 0.0)) == [("b", 1)]
+
+
+def test_what_may_be_at_a_host_that_drains_is_sent_there_again() -> None:
+    """Another host could run it a second time."""
+    world = World(b=UP, c=UP)
+    [(first, _)] = sent(world.out.accept(CLIENT, message(1, turn=1), 0.0))
+    other = World(b=UP, c=UP)
+    other.draining.add(first)
+    assert sent(other.out.accept(CLIENT, message(1, turn=1, flags=Flag.RESENT), 0.0)) == [(first, 1)]

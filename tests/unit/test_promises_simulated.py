@@ -106,7 +106,15 @@ class Work:
     seconds: tuple[float, ...]
 
 
-Event = SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
+@dataclass(frozen=True)
+class Drain:
+    """The node leaves new work to others, or takes it again."""
+
+    node: str
+    begin: bool
+
+
+Event = Drain | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
 
 sender = st.sampled_from([*CLIENTS, "a", "b@lvm"])
 rpc = st.builds(
@@ -122,6 +130,7 @@ wait = st.builds(Wait, moment)
 kill = st.builds(Kill, st.sampled_from(NODES), moment)
 cut = st.builds(lambda pair, s: Cut(*pair, s), st.sampled_from([("a", "b"), ("b", "c"), ("a", "c")]), moment)
 unreliable = st.builds(Unreliable, st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from([0.0, 0.3]))
+drain = st.builds(Drain, st.sampled_from(NODES), st.booleans())
 stop = st.builds(StopServer, st.sampled_from(list(SERVERS)), st.booleans(), moment)
 
 work = st.builds(Work, st.sampled_from([(0.0,), (0.0, 0.001, 0.01, 0.3), (0.0, 0.01, 2.0), (1.5, 4.0)]))
@@ -190,6 +199,10 @@ class Run:
                 receiver = fabric.receivers[event.node]
                 receiver.kill()
                 fabric.after(event.down_for, receiver.start)
+            case Drain():
+                life = fabric.receivers[event.node].life
+                if life is not None:
+                    life.node.draining = event.begin
             case Cut():
                 fabric.cuts[frozenset((event.one, event.other))] = fabric.now + event.seconds
             case Unreliable():
@@ -317,6 +330,19 @@ def test_a_bad_network_loses_nothing_and_duplicates_nothing(schedule: list[Event
 @given(schedules(stop, cut, unreliable, work), seeds)
 def test_servers_that_stop_and_start_leave_their_messages_to_others(schedule: list[Event], seed: int) -> None:
     _promises_hold(schedule, seed)
+
+
+@given(schedules(drain, kill, cut, work), seeds)
+def test_nodes_that_drain_lose_nothing_and_duplicate_nothing_though_all_of_them_drain(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
+@given(schedules(drain, work), seeds)
+def test_nodes_that_drain_keep_the_order_within_a_channel(schedule: list[Event], seed: int) -> None:
+    run = Run(seed)
+    run.play(schedule)
+    run.check_delivered()
+    run.check_order()
 
 
 @given(schedules(kill, cut, unreliable, work), seeds, st.sampled_from([ROOMY, TIGHT]))

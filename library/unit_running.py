@@ -1,0 +1,293 @@
+"""Keep a systemd unit running, with what is installed and configured now.
+
+Read (systemctl show) -> plan (pure: `plan`) -> apply. A service is restarted when its unit, or a file it depends on, is
+newer than its main process: a restart that was due survives a run that failed before it. The sockets that it is handed
+stay open over its restart; they are opened again only when their own unit changed. What `supervised` is for supervisor.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: unit_running
+short_description: Keep a systemd service running with its present files
+description:
+  - Enables, starts or restarts a service and the sockets that belong to it, and waits until it is really up.
+  - Tells systemd of changed units. In check mode a unit that does not exist yet is no failure, but a start to come.
+author: openstack-zeromq maintainers
+options:
+  name:
+    description: The service, C(.service) may be left out; with O(state=absent) any unit.
+    type: str
+    required: true
+  sockets:
+    description: Socket units that must be active before the service. They stay open while it is restarted.
+    type: list
+    elements: str
+    default: []
+  state:
+    description: V(started) keeps it running, V(absent) stops and disables it and its sockets; no file is removed.
+    type: str
+    choices: [started, absent]
+    default: started
+  enabled:
+    description: Whether it starts at boot; counts with O(state=started).
+    type: bool
+    default: true
+  newer:
+    description:
+      - Restart the service when one of these files changed after its process started.
+      - Of a symbolic link both count, the link and what it names.
+    type: list
+    elements: path
+    default: []
+  pending:
+    description:
+      - Files of O(newer), or units, would be changed by this run.
+      - Counts in check mode only, where they are not changed, to tell the restart that a real run does.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait at most for each step.
+    type: int
+    default: 30
+"""
+
+EXAMPLES = r"""
+- name: Keep the receiver running
+  unit_running:
+    name: openstack-zeromq-receiver
+    sockets: [openstack-zeromq-receiver.socket]
+    newer:
+      - /etc/oslo/zeromq.conf
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+pid:
+  description: The service's main process; 0 when it is absent, or does not run in check mode.
+  returned: success
+  type: int
+"""
+
+ARGUMENT_SPEC = {
+    "name": {"type": "str", "required": True},
+    "sockets": {"type": "list", "elements": "str", "default": []},
+    "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
+    "enabled": {"type": "bool", "default": True},
+    "newer": {"type": "list", "elements": "path", "default": []},
+    "pending": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 30},
+}
+
+PROPERTIES = (
+    "LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,Type,MainPID,"
+    "ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic"
+)
+SUFFIXES = (".service", ".socket", ".timer", ".target", ".path")
+AT_REST = ("inactive", "failed")
+POLL_INTERVAL = 0.05
+STEADY = 1.0
+"""Seconds that a service which does not say when it is ready must live, to count as up."""
+
+
+class UnitError(Exception):
+    """Something cannot be done, or did not happen in time; the message says what, and shows the journal."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What systemd knows of a unit."""
+
+    name: str
+    load: str = "loaded"  # or not-found, masked, bad-setting, error
+    active: str = "inactive"  # active, reloading, activating, deactivating, inactive, failed
+    sub: str = "dead"
+    boots: bool = False  # it starts at boot
+    stale: bool = False  # its files changed since systemd read them
+    outdated: bool = False  # what it is made of changed since it started
+    pid: int = 0
+    settled: bool = True  # it says itself when it is ready, or has lived long enough
+
+    @property
+    def there(self) -> bool:
+        return self.load != "not-found"
+
+    @property
+    def alive(self) -> bool:
+        """It runs, or is about to by itself."""
+        return self.active in ("active", "reloading") or (self.active == "activating" and self.sub != "auto-restart")
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    asked = module.params
+    systemd = Systemd(asked["timeout"])
+    name = asked["name"] if asked["name"].endswith(SUFFIXES) else f"{asked['name']}.service"
+    about_to_change = module.check_mode and asked["pending"]
+    try:
+        service = systemd.look(name, asked["newer"], about_to_change)
+        sockets = [systemd.look(socket) for socket in asked["sockets"]]
+        refuse((service, *sockets), asked["state"], module.check_mode)
+        actions = plan(service, sockets, asked["state"], asked["enabled"])
+        if not module.check_mode:
+            for action in actions:
+                systemd.apply(action)
+            if asked["state"] == "started":
+                service = systemd.wait_until_up(name)
+        pid = service.pid if asked["state"] == "started" else 0
+    except (UnitError, OSError) as fault:
+        module.fail_json(msg=str(fault))
+    module.exit_json(changed=bool(actions), actions=actions, pid=pid)
+
+
+def refuse(units: Iterable[Unit], state: str, check_mode: bool) -> None:
+    """:raises UnitError: of these units nothing can be started."""
+    if state == "absent":
+        return
+    for unit in units:
+        if unit.load == "masked":
+            raise UnitError(f"{unit.name} is masked: somebody forbade it to start; `systemctl unmask {unit.name}` allows it")
+        if not unit.there and not check_mode:
+            raise UnitError(f"systemd knows no {unit.name}; write it to /etc/systemd/system first")
+
+
+def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool = True) -> list[str]:
+    """The steps from what was found to what is wanted. Pure."""
+    units = [*sockets, service]
+    if state == "absent":
+        return [step for unit in units for step in _steps_away(unit)]
+    steps = ["reload systemd"] if any(unit.stale for unit in units) else []
+    steps += [f"{'enable' if enabled else 'disable'} {unit.name}" for unit in units if unit.boots != enabled]
+    due = [unit for unit in units[:-1] if unit.outdated or not unit.alive]
+    if due:  # systemd opens no socket while its service runs
+        steps += [] if service.active in AT_REST else [f"stop {service.name}"]
+        return [*steps, *(f"{'restart' if unit.alive else 'start'} {unit.name}" for unit in due), f"start {service.name}"]
+    if service.active in AT_REST:
+        return [*steps, f"start {service.name}"]
+    return [*steps, f"restart {service.name}"] if service.outdated or not service.alive else steps
+
+
+def _steps_away(unit: Unit) -> list[str]:
+    if not unit.there and unit.active in AT_REST:
+        return []
+    return [
+        *([] if unit.active == "inactive" else [f"stop {unit.name}"]),
+        *([f"disable {unit.name}"] if unit.boots else []),
+    ]
+
+
+class Systemd:
+    """The system's service manager, by its command line."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    def look(self, name: str, newer: Iterable[str] = (), about_to_change: bool = False) -> Unit:
+        """Ask what there is; changes nothing.
+
+        :raises UnitError: no systemd answers.
+        """
+        done = self._run("systemctl", "show", f"--property={PROPERTIES}", "--", name)
+        if done.returncode != 0:
+            raise UnitError(
+                f"systemd does not answer: {done.stderr.strip() or 'no reason given'}; where there is none, let supervisor"
+                " run the daemons (zeromq_receiver_manager: supervisor)"
+            )
+        facts = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+        files = [facts.get("FragmentPath", ""), *shlex.split(facts.get("DropInPaths", ""))]
+        started = since(facts)
+        return Unit(
+            name=name,
+            load=facts["LoadState"],
+            active=facts["ActiveState"],
+            sub=facts["SubState"],
+            boots=facts.get("UnitFileState") == "enabled",
+            stale=facts["NeedDaemonReload"] == "yes",
+            outdated=about_to_change or (started is not None and newer_than(started, [*files, *newer])),
+            pid=int(facts.get("MainPID", 0)),
+            settled=facts.get("Type", "notify") == "notify" or (started is not None and time.time() - started > STEADY),
+        )
+
+    def apply(self, action: str) -> None:
+        verb, _, name = action.partition(" ")
+        if action == "reload systemd":
+            self._must("systemctl", "daemon-reload")
+        elif verb in ("enable", "disable", "stop"):
+            self._must("systemctl", "--quiet", verb, "--", name)
+            if verb == "stop":
+                self._run("systemctl", "reset-failed", "--", name)
+        elif name.endswith(".service"):
+            # Whether it came up is asked by `wait_until_up`: what is restarted by systemd may need a second try.
+            self._run("systemctl", "--quiet", verb, "--", name)
+        elif self._run("systemctl", "--quiet", verb, "--", name).returncode != 0:
+            raise UnitError(f"{name} cannot be opened\n{self._journal(name)}")
+
+    def wait_until_up(self, name: str) -> Unit:
+        """:raises UnitError: it is not up in time."""
+        found = self.look(name)
+        deadline = time.monotonic() + self._timeout
+        while not (found.active == "active" and found.settled):
+            if time.monotonic() > deadline:
+                raise UnitError(f"{name} is {found.active} ({found.sub}) after {self._timeout} s\n{self._journal(name)}")
+            time.sleep(POLL_INTERVAL)
+            found = self.look(name)
+        return found
+
+    def _must(self, *command: str) -> None:
+        done = self._run(*command)
+        if done.returncode != 0:
+            raise UnitError(f"{shlex.join(command)} failed: {(done.stderr or done.stdout).strip()}")
+
+    def _journal(self, name: str, lines: int = 12) -> str:
+        done = self._run("journalctl", f"--unit={name}", f"--lines={lines}", "--no-pager", "--output=cat", "--quiet")
+        return done.stdout.rstrip() or "(nothing in the journal)"
+
+    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+        try:
+            return subprocess.run(  # noqa: S603 - our own arguments, no shell
+                command,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=self._timeout,
+            )
+        except FileNotFoundError:
+            return subprocess.CompletedProcess(command, 127, "", f"there is no {command[0]}")
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 124, "", f"no end within {self._timeout:g} s")
+
+
+def since(facts: Mapping[str, str]) -> float | None:
+    """When the unit's process started, or, of a socket, when it was opened (seconds, wall clock); None: it does not run."""
+    of_process = facts.get("ExecMainStartTimestampMonotonic", "0") if int(facts.get("MainPID", 0)) else "0"
+    moment = int(of_process) or int(facts.get("ActiveEnterTimestampMonotonic", "0"))
+    if not moment or facts["ActiveState"] in AT_REST:
+        return None
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment / 1e6
+
+
+def newer_than(moment: float, files: Iterable[str]) -> bool:
+    """Whether one of `files`, or what a link among them names, changed after `moment`."""
+    looks: tuple[Callable[[Path], os.stat_result], ...] = (os.stat, os.lstat)
+    return any(look(path).st_mtime > moment for path in map(Path, filter(None, files)) if path.exists() for look in looks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Module unit_running: the plan for every situation. Real systemd goes through them in molecule's scenarios."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import CHECKOUT, load
+
+unit_running = load(CHECKOUT / "library" / "unit_running.py")
+Unit = unit_running.Unit
+
+UP = {"active": "active", "sub": "running", "boots": True, "pid": 7}
+OPEN = {"active": "active", "sub": "listening", "boots": True}
+
+
+@pytest.mark.parametrize(
+    ("found", "steps"),
+    [
+        ({"load": "not-found"}, ["enable it.service", "start it.service"]),
+        ({}, ["enable it.service", "start it.service"]),
+        ({"boots": True}, ["start it.service"]),
+        ({"boots": True, "active": "failed"}, ["start it.service"]),
+        (UP, []),
+        ({**UP, "active": "reloading"}, []),
+        ({**UP, "boots": False}, ["enable it.service"]),
+        ({**UP, "outdated": True}, ["restart it.service"]),
+        ({**UP, "stale": True, "outdated": True}, ["reload systemd", "restart it.service"]),
+        ({**UP, "active": "activating", "sub": "start"}, []),
+        ({**UP, "active": "activating", "sub": "auto-restart"}, ["restart it.service"]),
+        ({**UP, "active": "deactivating", "sub": "stop-sigterm"}, ["restart it.service"]),
+    ],
+)
+def test_plan_to_run(found, steps):
+    assert unit_running.plan(Unit("it.service", **found), [], "started") == steps
+
+
+@pytest.mark.parametrize(
+    ("service", "socket", "steps"),
+    [
+        ({"boots": True}, {}, ["enable it.socket", "start it.socket", "start it.service"]),
+        (UP, OPEN, []),
+        ({**UP, "outdated": True}, OPEN, ["restart it.service"]),
+        (UP, {**OPEN, "outdated": True}, ["stop it.service", "restart it.socket", "start it.service"]),
+        (UP, {"boots": True}, ["stop it.service", "start it.socket", "start it.service"]),
+        ({"boots": True}, OPEN, ["start it.service"]),
+    ],
+)
+def test_plan_to_run_with_a_socket(service, socket, steps):
+    assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "started") == steps
+
+
+@pytest.mark.parametrize(
+    ("service", "socket", "steps"),
+    [
+        ({"load": "not-found"}, {"load": "not-found"}, []),
+        ({}, {}, []),
+        (UP, OPEN, ["stop it.socket", "disable it.socket", "stop it.service", "disable it.service"]),
+        ({"active": "failed"}, {"load": "not-found"}, ["stop it.service"]),
+        ({**UP, "load": "not-found", "boots": False}, {"load": "not-found"}, ["stop it.service"]),
+    ],
+)
+def test_plan_to_be_absent(service, socket, steps):
+    assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "absent") == steps
+
+
+def test_what_is_not_to_start_at_boot_is_disabled():
+    assert unit_running.plan(Unit("it.service", **UP), [], "started", enabled=False) == ["disable it.service"]
+
+
+@pytest.mark.parametrize("load", ["masked", "not-found"])
+def test_what_cannot_be_started_is_refused_with_the_remedy(load):
+    with pytest.raises(unit_running.UnitError, match=r"unmask it\.service|write it to /etc"):
+        unit_running.refuse([Unit("it.service", load=load)], "started", check_mode=False)
+    unit_running.refuse([Unit("it.service", load=load)], "absent", check_mode=False)
+
+
+def test_a_unit_that_does_not_exist_yet_is_no_failure_in_check_mode():
+    unit_running.refuse([Unit("it.service", load="not-found")], "started", check_mode=True)
+
+
+def test_of_a_link_both_count_the_link_and_what_it_names(tmp_path):
+    """A package is flipped back to an older one by its link: nothing else is new."""
+    old, link = tmp_path / "old", tmp_path / "link"
+    old.write_text("")
+    os.utime(old, (1, 1))
+    link.symlink_to(old)
+    assert unit_running.newer_than(time.time() - 3600, [str(link)])
+    os.utime(link, (1, 1), follow_symlinks=False)
+    assert not unit_running.newer_than(time.time() - 3600, [str(link), str(tmp_path / "missing"), ""])
+    os.utime(old)
+    assert unit_running.newer_than(time.time() - 3600, [str(link)])
+
+
+def test_a_process_is_dated_by_its_start_and_a_socket_by_its_opening():
+    boot = time.time() - time.clock_gettime(time.CLOCK_MONOTONIC)
+    process = {"ActiveState": "active", "MainPID": "7", "ExecMainStartTimestampMonotonic": "5000000"}
+    assert unit_running.since({**process, "ActiveEnterTimestampMonotonic": "9000000"}) == pytest.approx(boot + 5, abs=0.1)
+    socket = {"ActiveState": "active", "ActiveEnterTimestampMonotonic": "9000000"}
+    assert unit_running.since(socket) == pytest.approx(boot + 9, abs=0.1)
+    assert unit_running.since({**socket, "ActiveState": "inactive"}) is None
+
+
+def test_a_machine_without_systemd_is_told_what_to_do_instead(run_module, monkeypatch, tmp_path):
+    """Where systemctl is installed but no systemd runs, as where there is none at all."""
+    for path in (os.environ["PATH"] if not Path("/run/systemd/system").exists() else str(tmp_path), str(tmp_path)):
+        monkeypatch.setenv("PATH", path)
+        assert shutil.which("systemctl") or path == str(tmp_path)
+        told = run_module(unit_running, name="it")
+        assert told["failed"]
+        assert "let supervisor run the daemons" in told["msg"]
