@@ -24,6 +24,10 @@ class MalformedError(ZeroMQError):
         self.reason = reason
 
 
+class NoReceiverError(ZeroMQError):
+    """No receiver answers on this node."""
+
+
 class StoreError(ZeroMQError):
     """A matchmaker's store does not answer, or not as it should; the message says which and why.
 

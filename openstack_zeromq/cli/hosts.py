@@ -12,7 +12,7 @@ from rich.text import Text
 
 from openstack_zeromq import options
 from openstack_zeromq.cli.settings import config_file, fail, read
-from openstack_zeromq.errors import StoreError, ZeroMQError
+from openstack_zeromq.errors import NoReceiverError, StoreError, ZeroMQError
 from openstack_zeromq.matchmaker import choose
 from openstack_zeromq.matchmaker.base import Service
 from openstack_zeromq.receiver import admin
@@ -25,9 +25,9 @@ def hosts(topic: str, config_files: tuple[str, ...]) -> None:
     """Ask the receiver of this node who serves TOPIC; exit 1 when nobody does."""
     settings = read(*config_files)
     try:
-        answer = admin.ask(settings.ipc_dir, "hosts", topic)
-    except (OSError, ValueError) as exc:
-        fail(f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+        answer = admin.answer_of(settings.ipc_dir, "hosts", topic)
+    except NoReceiverError as exc:
+        fail(str(exc))
     console = Console(highlight=False, soft_wrap=True)
     if answer["problem"]:
         console.print(Text(f"matchmaker: {answer['problem']}", style="red"))

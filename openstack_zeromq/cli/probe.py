@@ -100,7 +100,7 @@ def probe() -> None:
 @click.option("--log-file", type=click.Path(dir_okay=False), help="Log here instead of to stderr.")
 def serve(config_files: tuple[str, ...], log_file: str | None) -> None:
     """Answer calls and take notifications until SIGTERM."""
-    conf = _configure(config_files)
+    conf = configured(config_files)
     if log_file:
         conf.set_override("log_file", log_file)
     log.setup(conf, "zmq-probe")
@@ -127,7 +127,7 @@ def serve(config_files: tuple[str, ...], log_file: str | None) -> None:
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait at most.")
 def wait(config_files: tuple[str, ...], timeout: float) -> None:
     """Wait until this node's own probe answers a call."""
-    conf = _configure(config_files)
+    conf = configured(config_files)
     sender = Sender(conf, _host(conf), timeout)
     deadline = time.monotonic() + timeout
     outcome = sender.call(sender.host, calls=0)
@@ -149,7 +149,7 @@ def run(config_files: tuple[str, ...], peers: str, calls: int, timeout: float, a
     names = [name.strip() for name in peers.split(",") if name.strip()]
     if not names:
         raise click.UsageError("--peers names nobody")
-    conf = _configure(config_files)
+    conf = configured(config_files)
     report = Sender(conf, _host(conf), timeout).report(names, calls)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
@@ -277,7 +277,7 @@ def _servers(conf: cfg.ConfigOpts, host: str) -> list[oslo_messaging.server.Mess
     ]
 
 
-def _configure(config_files: tuple[str, ...]) -> cfg.ConfigOpts:
+def configured(config_files: tuple[str, ...]) -> cfg.ConfigOpts:
     """The global configuration, as a service has it: oslo.messaging registers its metrics and tracing only there."""
     oslo_messaging.set_transport_defaults(control_exchange=EXCHANGE)
     conf = cfg.CONF

@@ -20,7 +20,7 @@ from openstack_zeromq.catalog.shape import Held, Published
 from openstack_zeromq.cli.ring_sync import sync
 from openstack_zeromq.cli.ring_text import changed, kept_back
 from openstack_zeromq.cli.settings import config_file, default_files, fail, read
-from openstack_zeromq.errors import RingError
+from openstack_zeromq.errors import NoReceiverError, RingError
 from openstack_zeromq.matchmaker import ring as ring_matchmaker
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.options import Settings
@@ -150,9 +150,9 @@ def _held_by_receiver(settings: Settings) -> Mapping[str, Held]:
 
 def _ask(settings: Settings, question: str, topic: str = "") -> dict[str, Any]:
     try:
-        return admin.ask(settings.ipc_dir, question, topic)
-    except (OSError, ValueError) as exc:
-        fail(f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+        return admin.answer_of(settings.ipc_dir, question, topic)
+    except NoReceiverError as exc:
+        fail(str(exc))
 
 
 def _fault(path: Path) -> str:

@@ -1,7 +1,6 @@
 """zmqctl: look at a node and try it out. Every command ends with status 0, or with one line that says what to do."""
 
 import json
-import sys
 from typing import Any
 
 import click
@@ -13,21 +12,26 @@ from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
-from openstack_zeromq.cli.settings import config_file, read
+from openstack_zeromq.cli.settings import config_file, fail, read
+from openstack_zeromq.errors import NoReceiverError
 from openstack_zeromq.receiver import admin
 
 
 class Commands(click.Group):
-    """The commands; `probe` needs all of oslo.messaging, which nobody else should wait for."""
+    """The commands; `ping` and `probe` need all of oslo.messaging, which nobody else should wait for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "probe"])
+        return sorted([*super().list_commands(ctx), "ping", "probe"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "probe":
             from openstack_zeromq.cli.probe import probe  # noqa: PLC0415 - see above
 
             return probe
+        if cmd_name == "ping":
+            from openstack_zeromq.cli.ping import command  # noqa: PLC0415 - see above
+
+            return command
         return super().get_command(ctx, cmd_name)
 
 
@@ -44,9 +48,9 @@ def status(config_files: tuple[str, ...], as_json: bool) -> None:
     """What the receiver of this node is doing."""
     settings = read(*config_files)
     try:
-        answer = admin.ask(settings.ipc_dir)
-    except (OSError, ValueError) as exc:
-        sys.exit(f"zmqctl: no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+        answer = admin.answer_of(settings.ipc_dir)
+    except NoReceiverError as exc:
+        fail(str(exc))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

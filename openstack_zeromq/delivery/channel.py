@@ -54,6 +54,11 @@ class SharedQueue:
         """Messages here that nobody has taken."""
         return len(self._waiting) + sum(len(consumer.holding) for consumer in self._consumers.values())
 
+    @property
+    def loads(self) -> dict[ConsumerId, int]:
+        """Who is connected, and how many messages each holds."""
+        return {name: len(consumer.holding) for name, consumer in self._consumers.items()}
+
     def join(self, consumer: ConsumerId, credit: int, holding: Iterable[MessageId]) -> list[Hand]:
         """A consumer starts: it has `holding` from before and can hold `credit` messages more. One that is here already
         only repeats itself."""
@@ -160,6 +165,11 @@ class Copies:
     @property
     def depth(self) -> int:
         return sum(queue.depth for queue in self._queues.values())
+
+    @property
+    def loads(self) -> dict[ConsumerId, int]:
+        """Who is connected, and how many messages wait for each."""
+        return {name: queue.depth for name, queue in self._queues.items()}
 
     def takers(self) -> list[ConsumerId]:
         """Consumers that want a copy of what comes now."""

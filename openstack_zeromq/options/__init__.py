@@ -3,12 +3,13 @@
 Options live in `[oslo_messaging_zmq]` and in a group for each of the matchmaker's stores; those that oslo.messaging had before
 2018 are also read from `[DEFAULT]`. `settings()` turns them into one frozen, checked value; nothing else in the package looks at
 oslo.config. `declared` has the options, `values` what they become, `reading` the way from one to the other, `store_url` the
-stores that are named in a URL.
+stores that are named in a URL, `given` settings for whoever has no command line.
 """
 
 from oslo_config import cfg
 
 from openstack_zeromq.options.declared import CONSUL_GROUP, GROUP, REDIS_GROUP, RING_GROUP, list_opts
+from openstack_zeromq.options.given import consul_at, given, redis_at
 from openstack_zeromq.options.reading import settings, unknown_names
 from openstack_zeromq.options.store_url import register as register_store_url
 from openstack_zeromq.options.values import TLS, Consul, Redis, Settings
@@ -22,7 +23,10 @@ __all__ = [
     "Consul",
     "Redis",
     "Settings",
+    "consul_at",
+    "given",
     "list_opts",
+    "redis_at",
     "register",
     "register_store_url",
     "settings",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from openstack_zeromq.address import ADMIN_SOCKET, compact
-from openstack_zeromq.errors import ConfigError
+from openstack_zeromq.errors import ConfigError, NoReceiverError
 from openstack_zeromq.matchmaker.base import Matchmaker
 
 Answer = dict[str, Any]
@@ -143,6 +143,22 @@ def ask(ipc_dir: str, question: str = "status", topic: str = "") -> Answer:
         with connection.makefile("rb") as file:
             answer: Answer = json.loads(file.read())
             return answer
+
+
+def answer_of(ipc_dir: str, question: str = "status", topic: str = "") -> Answer:
+    """As `ask`.
+
+    :raises NoReceiverError: nobody answers there, or something that is no answer; the message names the remedy.
+    """
+    try:
+        answer = ask(ipc_dir, question, topic)
+    except PermissionError:
+        raise NoReceiverError(f"the receiver below {ipc_dir} answers only root and its own user; become one of them") from None
+    except (OSError, ValueError) as exc:
+        raise NoReceiverError(f"no receiver answers below {ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?") from None
+    if not isinstance(answer, dict) or "error" in answer:
+        raise NoReceiverError(f"the receiver below {ipc_dir} does not know {question}; is it older than this? restart it")
+    return answer
 
 
 def _question(connection: socket.socket) -> Answer:

@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import zmq
 from oslo_log import log as logging
@@ -23,6 +24,7 @@ from openstack_zeromq.delivery.node import Action
 from openstack_zeromq.delivery.outgoing import Tell
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
+from openstack_zeromq.receiver.channels import rows
 from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.processes import Processes
@@ -136,6 +138,16 @@ class Local:
                 self._bound[channel] = now
             elif now - self._bound[channel] > _UNUSED_FOR:
                 self._unbind(channel)
+
+    def channels_shown(self) -> dict[str, Any]:
+        """Who consumes what, for the status; and the socket files that are ours."""
+        shown = rows(
+            self._node.incoming.channels,
+            self._settings.ipc_dir,
+            lambda consumer: self.processes.peer(consumer[:CLIENT_BYTES]),
+        )
+        paths = (Path(address.socket_path(self._settings.ipc_dir, channel)).name for channel in self._bound)
+        return {"channels": shown, "sockets": sorted(paths)}
 
     def close(self) -> None:
         for channel in list(self._bound):

@@ -14,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,6 +47,7 @@ from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
 
+_VERSION = version("openstack-zeromq")
 _TICK = 0.05
 _LOOK_EVERY = 0.5
 _BATCH = 32
@@ -190,6 +192,7 @@ class Receiver:
         return {
             "node": self._settings.host,
             "incarnation": f"{self._incarnation:016x}",
+            "version": _VERSION,
             "wire": f"{MAJOR}.{MINOR}",
             "pid": os.getpid(),
             "uptime_s": round(now - self._started, 1),
@@ -203,10 +206,7 @@ class Receiver:
             "links": {
                 host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
             },
-            "channels": {
-                str(channel): {"consumers": queue.consumers, "depth": queue.depth}
-                for channel, queue in sorted(node.incoming.channels.items(), key=lambda item: str(item[0]))
-            },
+            **self._local.channels_shown(),
             "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
             "incoming": {"messages": node.incoming.in_hand},
             "counters": dict(node.counts),

@@ -3,8 +3,16 @@
 import os
 import select
 from collections.abc import Container
+from typing import NamedTuple
 
 _STRANGERS = 10_000
+
+
+class Peer(NamedTuple):
+    """A process, as the kernel has it; `pid` 0: it cannot be seen from here."""
+
+    pid: int
+    uid: int
 
 
 class Processes:
@@ -14,6 +22,7 @@ class Processes:
         self._epoll = select.epoll()
         self._known: dict[bytes, int | None] = {}
         self._names: dict[int, bytes] = {}
+        self._peers: dict[bytes, Peer] = {}
 
     def __contains__(self, name: object) -> bool:
         return name in self._known
@@ -33,9 +42,10 @@ class Processes:
     def watch(self, name: bytes, address: str) -> bool:
         """Watch the process at `address` (`host:uid:gid:pid`); False when it cannot be seen from here."""
         self.note(name)
-        pid = address.rpartition(":")[2]
         try:
-            descriptor = os.pidfd_open(int(pid))
+            uid, _, pid = map(int, address.split(":")[-3:])
+            self._peers[name] = Peer(pid, uid)
+            descriptor = os.pidfd_open(pid)
         except (OSError, ValueError):
             return False
         self._known[name] = descriptor
@@ -52,12 +62,17 @@ class Processes:
 
     def keep(self, names: Container[bytes]) -> None:
         """Watch only the processes behind `names` any longer: a process may say goodbye, and live on."""
-        for name in [name for name in self._names.values() if name not in names]:
+        for name in [name for name in (*self._names.values(), *self._peers) if name not in names]:
             self.forget(name)
+
+    def peer(self, name: bytes) -> Peer | None:
+        """Who is behind a connection, if it was watched; None: nobody knows."""
+        return self._peers.get(name)
 
     def forget(self, name: bytes) -> None:
         """A connection is of no interest any more."""
         descriptor = self._known.pop(name, None)
+        self._peers.pop(name, None)
         if descriptor is not None:
             del self._names[descriptor]
             os.close(descriptor)

@@ -9,6 +9,8 @@ import pytest
 from ring_node import Node
 from servers import Authority, ConsulAgent, RedisServer, SentinelGroup
 
+from tests.rollout.conftest import run_module  # noqa: F401 - a fixture: Ansible's modules on real stores
+
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:

@@ -41,6 +41,19 @@ class Prospect(NamedTuple):
     broken: list[str]
 
 
+class Everything(NamedTuple):
+    """All keys of a fabric; times in ms of the server's clock. `topics`: topic -> (hosts and their ends, host -> member)."""
+
+    now: float
+    epoch: bytes
+    beaten: bytes | None
+    spared: bytes | None
+    generations: dict[bytes, bytes]
+    hosts: list[tuple[bytes, float]]
+    ttls: dict[bytes, bytes | None]
+    topics: dict[bytes, tuple[list[tuple[bytes, float]], dict[bytes, bytes]]]
+
+
 class RedisClient:
     """One command at a time: a node has two connections, this one and that for changes, however busy it is."""
 
@@ -114,7 +127,34 @@ class RedisClient:
             topics = sorted(map(text, await self._redis.smembers(self.key("topics"))))
             return [service for topic in topics for service in sorted(await self._services_of(topic))]
 
+    async def everything(self) -> Everything:
+        """All that is kept of the fabric."""
+        async with self._turn:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.time()
+                for name in ("epoch", "beaten", "spared"):
+                    pipe.get(self.key(name))
+                pipe.hgetall(self.key("generation"))
+                pipe.zrange(self.key("hosts"), 0, -1, withscores=True)
+                pipe.smembers(self.key("topics"))
+                time, epoch, beaten, spared, generations, hosts, topics = await pipe.execute()
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for host, _ in hosts:
+                    pipe.hget(self.key(f"host:{text(host)}"), "ttl")
+                for topic in topics:
+                    pipe.zrange(self.key(f"topic:{text(topic)}"), 0, -1, withscores=True)
+                    pipe.hgetall(self.key(f"members:{text(topic)}"))
+                found = await pipe.execute()
+        ttls = {host: ttl for (host, _), ttl in zip(hosts, found, strict=False)}
+        kept = found[len(hosts) :]
+        there = dict(zip(topics, zip(kept[::2], kept[1::2], strict=True), strict=True))
+        return Everything(_milliseconds(time), epoch or b"", beaten, spared, generations, hosts, ttls, there)
+
     # changing
+
+    async def run(self, script: str, arguments: list[str | int]) -> Prospect:
+        """Run a script of `schema` that is not run often."""
+        return await self._run(self._redis.register_script(script), arguments)
 
     async def beat(self, registration: Registration) -> Prospect:
         """Register a node anew, withdraw what it does not serve any more, remove the dead."""

@@ -1,4 +1,4 @@
-"""What the bus keeps in Redis or Valkey, and the two scripts that write it. All keys begin with `{zmq:<fabric>}:`.
+"""What the bus keeps in Redis or Valkey, and the scripts that write it. All keys begin with `{zmq:<fabric>}:`.
 
     epoch              random; another one means that the store was wiped
     generation         hash: topic -> how often its members have changed; it only grows
@@ -168,6 +168,85 @@ return reply()
 """
 )
 """KEYS: prefix. ARGV: ttl (ms). Removes who expired; returns what BEAT returns."""
+
+
+SEED = (
+    _COMMON
+    + """
+local host, ttl = ARGV[1], tonumber(ARGV[2])
+if not epoch then
+    epoch = ARGV[3]
+    redis.call('SET', prefix .. 'epoch', epoch)
+end
+
+local expires = now + ttl
+local names, known = {}, {}
+for topic in topics_of(host) do
+    names[#names + 1] = topic
+    known[topic] = true
+end
+for place = 4, #ARGV, 2 do
+    local topic, member = ARGV[place], ARGV[place + 1]
+    local before = try('HGET', 'members:' .. topic, host)
+    local until_ = tonumber(try('ZSCORE', 'topic:' .. topic, host) or '')
+    try('ZADD', 'topic:' .. topic, math.max(expires, until_ or 0), host)
+    if not until_ or until_ <= now or before ~= member then
+        try('HSET', 'members:' .. topic, host, member)
+        try('ZREM', 'left:' .. topic, host)
+        try('SADD', 'topics', topic)
+        announce(topic, '+', host, member)
+    end
+    if not known[topic] then
+        names[#names + 1] = topic
+        known[topic] = true
+    end
+end
+if expires > tonumber(try('ZSCORE', 'hosts', host) or '0') then
+    try('ZADD', 'hosts', expires, host)
+    try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now)
+end
+try('HSET', 'host:' .. host, 'topics', table.concat(names, '\\0'))
+return reply()
+"""
+)
+"""KEYS: prefix. ARGV: host, ttl (ms), an epoch for an empty store, then topic, member, …
+
+Somebody says for a node that it serves these topics, besides those that it has; nobody else's life depends on it. Returns what
+BEAT returns."""
+
+DISMISS = (
+    _COMMON
+    + """
+local what, count = ARGV[1], tonumber(ARGV[2])
+for place = 3, 2 + 2 * count, 2 do
+    local topic, host = ARGV[place], ARGV[place + 1]
+    local dead = what ~= '-' or (tonumber(try('ZSCORE', 'topic:' .. topic, host) or '') or math.huge) <= now
+    if dead then
+        local kept = {}
+        for name in topics_of(host) do
+            if name ~= topic then
+                kept[#kept + 1] = name
+            end
+        end
+        if try('EXISTS', 'host:' .. host) == 1 then
+            try('HSET', 'host:' .. host, 'topics', table.concat(kept, '\\0'))
+        end
+        remove(topic, host, what)
+    end
+end
+for place = 3 + 2 * count, #ARGV do
+    local host = ARGV[place]
+    if what ~= '-' or (tonumber(try('ZSCORE', 'hosts', host) or '') or math.huge) <= now then
+        redis.call('DEL', prefix .. 'host:' .. host)
+        try('ZREM', 'hosts', host)
+    end
+end
+return reply()
+"""
+)
+"""KEYS: prefix. ARGV: `<` or `-` (then only who has expired), how many pairs, then topic, host, …, then hosts to forget.
+
+Somebody says for nodes that they do not serve these topics any more. Returns what BEAT returns."""
 
 
 def prefix(fabric: str) -> str:
