@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from openstack_zeromq.cli.catalog import catalog
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
@@ -52,6 +53,7 @@ def status(config_file: str, as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(catalog)
 main.add_command(hosts)
 main.add_command(matrix)
 main.add_command(ring)
