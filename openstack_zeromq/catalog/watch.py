@@ -25,7 +25,7 @@ from openstack_zeromq.catalog.sync import Plan, Sync
 from openstack_zeromq.catalog.ways import UndeliveredError, Way
 from openstack_zeromq.errors import ConfigError, StoreError
 from openstack_zeromq.matchmaker import choose, ring_file
-from openstack_zeromq.matchmaker.store import Store
+from openstack_zeromq.matchmaker.store import Store, ended
 from openstack_zeromq.options import Settings
 
 LOG = logging.getLogger(__name__)
@@ -157,11 +157,9 @@ class Watch:
             async with self._following(stop):
                 await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (telling, stopping):
-                task.cancel()
-            ended = await asyncio.gather(telling, stopping, return_exceptions=True)
-        if isinstance(ended[0], Exception):
-            raise ended[0]
+            await ended((telling, stopping))
+        if not telling.cancelled():
+            telling.result()  # it ends only by an error
 
     async def once(self, way: Way, within: float, *, initial: bool = False) -> News | None:
         """The first news, told; None: there was none within so many seconds.
@@ -172,7 +170,8 @@ class Watch:
         stop = asyncio.Event()
         async with self._following(stop):
             try:
-                return await asyncio.wait_for(self._next(way, initial, persistent=False), within)
+                async with asyncio.timeout(within):
+                    return await self._next(way, initial, persistent=False)
             except TimeoutError:
                 if not self._sync.settled:
                     raise StoreError(f"{self._source} has not said enough within {within:g} s") from None
@@ -269,7 +268,8 @@ class Watch:
             again, most = self._failures + 1, self._patience.attempts
             LOG.warning("%s: %s; attempt %s of %s in %g s", found.document()["id"], exc, again, most, pause)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._hurry.wait()
             return
         if not persistent:
             raise exc
@@ -282,6 +282,7 @@ class Watch:
                 exc,
             )
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), REMIND_EVERY)
+                async with asyncio.timeout(REMIND_EVERY):
+                    await self._wake.wait()
         self._failures = 0
         systemd.notify("STATUS=told what was missed is tried again")

@@ -61,7 +61,8 @@ class Command:
         except (OSError, ValueError) as exc:
             raise UndeliveredError(f"{self.words[0]} cannot be run: {exc}") from None
         try:
-            await asyncio.wait_for(process.communicate(json.dumps(news.document()).encode()), self.within)
+            async with asyncio.timeout(self.within):
+                await process.communicate(json.dumps(news.document()).encode())
         except TimeoutError:
             raise UndeliveredError(f"{self.words[0]} did not end within {self.within:g} s and was ended") from None
         finally:
@@ -116,7 +117,8 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), END_WITHIN)
+                async with asyncio.timeout(END_WITHIN):
+                    await process.wait()
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
