@@ -6,8 +6,10 @@ fetched from anywhere, and the same reports give the same bytes: every time on t
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
+from typing import NamedTuple
 
 from openstack_zeromq.cli.report import Fault, Outcome, Report
 
@@ -31,12 +33,13 @@ _REMEDIES = (
     (r"arrived \d+ times", "one message, several copies: that is a bug; keep the logs of {sender} and {to}, and report it"),
     (
         r"[Tt]imeout|no answer|Timed out",
-        "<code>zmqctl status</code> on {sender}: is the link to {to} up? If not: is the receiver of {to} running, and TCP port 9501"
-        " open between them? If it is: is the probe of {to} running?",
+        "<code>zmqctl status</code> on {sender}: is the link to {to} up? If not: is the receiver of {to} running, and is TCP port"
+        " 9501 open between them? If it is: is the probe of {to} running?",
     ),
     (
         r"nobody|NOROUTE|[Uu]ndeliver|no such",
-        "<code>zmqctl hosts zmq-probe</code> on {sender}: does its matchmaker know {to}? If not, deploy the ring, or look at the store",
+        "<code>zmqctl hosts zmq-probe</code> on {sender}: does its matchmaker know {to}? If not, deploy the"
+        " ring, or look at the store",
     ),
 )
 _ELSE = "<code>journalctl -u openstack-zeromq-receiver</code> on {sender} and {to}"
@@ -67,24 +70,30 @@ table { border-collapse: separate; border-spacing: 0; }
   border-radius: .5rem; }
 .faults td, .faults th { text-align: left; vertical-align: top; padding: .6rem .9rem; border-top: 1px solid var(--line); }
 .faults tr:first-child > * { border-top: 0; } .faults thead th { color: var(--dim); font-weight: normal; font-size: .85rem; }
-.faults tbody th { white-space: nowrap; }
-code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; background: var(--heat0); padding: .1em .3em; border-radius: .25em; }
-.scroll { overflow: auto; max-height: 85vh; border: 1px solid var(--line); border-radius: .5rem; background: var(--card); }
+.faults tbody th { font-weight: 600; min-width: 15rem; }
+.faults details { display: inline; } .faults summary { display: inline; cursor: pointer; border-bottom: 1px dotted; }
+code { font: .9em ui-monospace, "DejaVu Sans Mono", monospace; background: var(--heat0); padding: .1em .3em; }
+.scroll { overflow: auto; width: fit-content; max-width: 100%; max-height: 85vh;
+  border: 1px solid var(--line); border-radius: .5rem; background: var(--card); }
 .matrix { font-variant-numeric: tabular-nums; }
 .matrix th, .matrix td { padding: .4rem .7rem; text-align: right; white-space: nowrap; border: 0 solid var(--ground);
   border-width: 0 1px 1px 0; }
 .matrix thead th { position: sticky; top: 0; z-index: 1; background: var(--card); border-bottom: 1px solid var(--line);
   vertical-align: bottom; }
-.matrix th[scope=row] { position: sticky; left: 0; background: var(--card); text-align: left; border-right: 1px solid var(--line); }
+.matrix th[scope=row] { position: sticky; left: 0; background: var(--card); text-align: left; border-right-color: var(--line); }
 .matrix thead th:first-child { left: 0; z-index: 2; text-align: left; font-weight: normal; color: var(--dim); }
 .matrix .first { border-left: 3px double var(--line); }
 .wide thead th:not(:first-child) span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .h0 { background: var(--heat0); } .h1 { background: var(--heat1); } .h2 { background: var(--heat2); color: var(--heat2-ink); }
 .x { background: repeating-linear-gradient(45deg, var(--bad-ground) 0 6px, var(--hatch) 6px 9px); color: var(--bad);
   font-weight: 700; }
-.legend { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: .75rem 0 0; padding: 0; list-style: none; color: var(--dim); }
-.legend b { display: inline-block; min-width: 3.2em; text-align: center; padding: .1rem .4rem; margin-right: .4rem; font-weight: 400;
-  color: var(--ink); border-radius: .2rem; } .legend .x { color: var(--bad); font-weight: 700; } .legend .h2 { color: var(--heat2-ink); }
+.legend { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: .75rem 0 0; padding: 0; list-style: none;
+  color: var(--dim); }
+.legend b { display: inline-block; min-width: 3.2em; text-align: center; padding: .1rem .4rem; margin-right: .4rem;
+  font-weight: 400;  color: var(--ink); }
+.legend .x { color: var(--bad); font-weight: 700; } .legend .h2 { color: var(--heat2-ink); }
+@media (max-width: 44rem) { .faults thead { display: none; } .faults tr { display: block; border-top: 1px solid var(--line); }
+  .faults td, .faults tbody th { display: block; border: 0; padding: .3rem .9rem; } }
 @media print { body { padding: 0; } .scroll { max-height: none; overflow: visible; } }
 """
 
@@ -104,11 +113,43 @@ def page(reports: Sequence[Report]) -> str:
     return "\n".join(parts) + "\n"
 
 
-def remedy(fault: Fault) -> str:
+class Group(NamedTuple):
+    """Faults with one cause, as far as one can see: the same kind and error, by one sender or to one receiver."""
+
+    kind: str
+    error: str
+    senders: tuple[str, ...]
+    receivers: tuple[str, ...]
+
+
+def groups(faults: Sequence[Fault]) -> list[Group]:
+    """One node that is dead is one group, not one fault for each of its peers. The largest first."""
+    to = Counter((fault.kind, fault.error, fault.to) for fault in faults)
+    sent = Counter((fault.kind, fault.error, fault.sender) for fault in faults)
+    found: dict[tuple[str, ...], list[Fault]] = {}
+    for fault in faults:
+        kind, error, sender, receiver = fault.kind, fault.error, fault.sender, fault.to
+        by_receiver = to[kind, error, receiver] >= sent[kind, error, sender]
+        key = (kind, error, "to", receiver) if by_receiver else (kind, error, "from", sender)
+        found.setdefault(key, []).append(fault)
+    ordered = sorted(found.values(), key=lambda group: (group[0].error.startswith("not asked"), -len(group)))
+    return [
+        Group(
+            group[0].kind,
+            group[0].error,
+            tuple(dict.fromkeys(fault.sender for fault in group)),
+            tuple(dict.fromkeys(fault.to for fault in group if fault.to)),
+        )
+        for group in ordered
+    ]
+
+
+def remedy(group: Group) -> str:
     """What to do about it, as HTML."""
-    words = next((words for pattern, words in _REMEDIES if re.search(pattern, fault.error)), _ELSE)
-    to = f"<b>{escape(fault.to)}</b>" if fault.to else "the others"
-    return words.format(sender=f"<b>{escape(fault.sender)}</b>", to=to)
+    words = next((words for pattern, words in _REMEDIES if re.search(pattern, group.error)), _ELSE)
+    sender = f"<b>{escape(group.senders[0])}</b>" if len(group.senders) == 1 else "one of these nodes"
+    to = f"<b>{escape(group.receivers[0])}</b>" if len(group.receivers) == 1 else "the others"
+    return words.format(sender=sender, to=to)
 
 
 def _head(reports: Sequence[Report], faults: Sequence[Fault], tried: int) -> Iterator[str]:
@@ -142,12 +183,13 @@ def _counts(reports: Sequence[Report], times: Sequence[float]) -> Iterator[str]:
     for what, outcomes in (
         ("calls", [outcome.ok for report in reports for outcome in report.calls.values()]),
         ("calls to any node", [report.bare.ok for report in reports]),
-        ("fanouts, at every node", [outcome.ok for report in reports for outcome in report.fanout.values()]),
+        ("fanouts", [outcome.ok for report in reports for outcome in report.fanout.values()]),
         ("notifications", [report.notification.ok for report in reports]),
     ):
         arrived, short = sum(outcomes), sum(outcomes) < len(outcomes)
         sign = '<span class="no">✗</span>' if short else '<span class="ok">✓</span>'
-        yield f"<div{' class=short' if short else ''}><dt>{what}</dt><dd>{sign} {arrived} <small>of {len(outcomes)}</small></dd></div>"
+        number = f"{sign} {arrived} <small>of {len(outcomes)}</small>"
+        yield f"<div{' class=short' if short else ''}><dt>{what}</dt><dd>{number}</dd></div>"
     if times:
         yield f"<div><dt>median call</dt><dd>{statistics.median(times):.1f} <small>ms</small></dd></div>"
         yield f"<div><dt>slowest call</dt><dd>{max(times):.1f} <small>ms</small></dd></div>"
@@ -159,12 +201,16 @@ def _faults(faults: Sequence[Fault]) -> Iterator[str]:
         return
     yield f"<h2>What did not arrive ({len(faults)})</h2>"
     yield '<table class="faults"><thead><tr><th>what</th><th>why</th><th>what to do</th></tr></thead><tbody>'
-    for fault in faults:
-        yield (
-            f'<tr><th scope="row"><span class="no">✗</span> {escape(fault.what)}</th><td>{escape(fault.error)}</td>'
-            f"<td>{remedy(fault)}</td></tr>"
-        )
+    for group in groups(faults):
+        what = f'<span class="no">✗</span> {group.kind}{_names(" from ", group.senders)}{_names(" to ", group.receivers)}'
+        yield f'<tr><th scope="row">{what}</th><td>{escape(group.error)}</td><td>{remedy(group)}</td></tr>'
     yield "</tbody></table>"
+
+
+def _names(word: str, names: Sequence[str]) -> str:
+    if len(names) < 2:
+        return f"{word}{escape(names[0])}" if names else ""
+    return f"{word}<details><summary>{len(names)} nodes</summary>{escape(', '.join(names))}</details>"
 
 
 def _matrix(reports: Sequence[Report], median: float | None) -> Iterator[str]:

@@ -30,12 +30,16 @@ class Outcome:
 
 
 class Fault(NamedTuple):
-    """One thing that did not work: `what` it was, who sent it `to` whom (empty: to whoever takes it), and why not."""
+    """One thing that did not work: what kind it was, who sent it `to` whom (empty: to whoever takes it), and why not."""
 
-    what: str
+    kind: str
     sender: str
     to: str
     error: str
+
+    @property
+    def what(self) -> str:
+        return f"{self.kind} {self.sender} -> {self.to}" if self.to else f"{self.kind} from {self.sender}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +65,17 @@ class Report:
 
     def faults(self) -> Iterator[Fault]:
         """Each thing that did not work."""
-        for what, to, outcome in self._tried():
+        for kind, to, outcome in self._tried():
             if not outcome.ok:
-                yield Fault(what, self.node, to, outcome.error or "failed")
+                yield Fault(kind, self.node, to, outcome.error or "failed")
 
     def _tried(self) -> Iterator[tuple[str, str, Outcome]]:
         for peer, outcome in self.calls.items():
-            yield f"call {self.node} -> {peer}", peer, outcome
-        yield f"bare call from {self.node}", "", self.bare
+            yield "call", peer, outcome
+        yield "bare call", "", self.bare
         for peer, outcome in self.fanout.items():
-            yield f"fanout {self.node} -> {peer}", peer, outcome
-        yield f"notification from {self.node}", "", self.notification
+            yield "fanout", peer, outcome
+        yield "notification", "", self.notification
 
     def to_json(self) -> dict[str, object]:
         """Ready for json.dumps; fields that say nothing are left out."""
