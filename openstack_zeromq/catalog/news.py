@@ -83,12 +83,13 @@ class News:
         return {"id": hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16], **said}
 
     def environment(self) -> dict[str, str]:
-        """For a command: names with commas in between, as `ansible-playbook --limit` takes them."""
+        """For a command: names with commas in between, as Ansible takes hosts. CHANGED: those to roll out, added or moved."""
         return {
             "ZMQ_CHANGE": self.document()["id"],
             "ZMQ_NODES_ADDED": ",".join(self.added),
             "ZMQ_NODES_REMOVED": ",".join(self.removed),
             "ZMQ_NODES_MOVED": ",".join(self.moved),
+            "ZMQ_NODES_CHANGED": ",".join(sorted({*self.added, *self.moved})),
             "ZMQ_TOPICS_CHANGED": ",".join(sorted({change.topic for change in self.topics})),
         }
 

@@ -108,8 +108,8 @@ def show(config_file: str, *, as_json: bool, state: Path | None, **given: Any) -
 def watch(config_file: str, *, initial: bool, once: bool, within: float, state: Path | None, **given: Any) -> None:
     """Start something for every settled change of the catalog, without touching any ring.
 
-    The command has ZMQ_NODES_ADDED, ZMQ_NODES_REMOVED, ZMQ_NODES_MOVED and ZMQ_TOPICS_CHANGED in its environment, names with
-    commas in between. What failed is tried again; what came meanwhile is told as one. Without --exec and --webhook every change
+    The command has ZMQ_NODES_ADDED, ZMQ_NODES_MOVED, ZMQ_NODES_CHANGED (both), ZMQ_NODES_REMOVED and ZMQ_TOPICS_CHANGED in its
+    environment, names with commas in between. What failed is tried again; what came meanwhile is told as one. Without --exec and --webhook every change
     is a line of JSON on the standard output.
     """
     way = _way(given)

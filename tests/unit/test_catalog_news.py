@@ -69,6 +69,7 @@ def test_the_environment_names_nodes_and_topics_as_ansible_takes_them_and_the_do
     found = news(seen({"a": ("x",)}, "a", "b"), seen({"a": ("y", "z"), "b": ("z",), "b:s": ("z",)}, "a", "b"), "consul h:1")
     told = found.environment()
     assert (told["ZMQ_NODES_ADDED"], told["ZMQ_NODES_REMOVED"], told["ZMQ_NODES_MOVED"]) == ("y,z", "x", "")
+    assert told["ZMQ_NODES_CHANGED"] == "y,z"
     assert told["ZMQ_TOPICS_CHANGED"] == "a,b"
     document = found.document()
     assert document["id"] == told["ZMQ_CHANGE"]
