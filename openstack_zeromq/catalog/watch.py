@@ -152,7 +152,7 @@ class Watch:
     async def run(self, way: Way, stop: asyncio.Event, *, initial: bool = False) -> None:
         """Until `stop`; a command that runs then is ended, and its news told at the next start."""
         telling = asyncio.create_task(self._tell(way, initial))
-        stopping = asyncio.create_task(stop.wait())
+        stopping = asyncio.create_task(_set(stop))
         try:
             async with self._following(stop):
                 await asyncio.wait({telling, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -286,3 +286,7 @@ class Watch:
                     await self._wake.wait()
         self._failures = 0
         systemd.notify("STATUS=told what was missed is tried again")
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

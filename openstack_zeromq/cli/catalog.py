@@ -109,8 +109,8 @@ def watch(config_file: str, *, initial: bool, once: bool, within: float, state: 
     """Start something for every settled change of the catalog, without touching any ring.
 
     The command has ZMQ_NODES_ADDED, ZMQ_NODES_MOVED, ZMQ_NODES_CHANGED (both), ZMQ_NODES_REMOVED and ZMQ_TOPICS_CHANGED in its
-    environment, names with commas in between. What failed is tried again; what came meanwhile is told as one. Without --exec and --webhook every change
-    is a line of JSON on the standard output.
+    environment, names with commas in between. What failed is tried again; what came meanwhile is told as one. Without --exec and
+    --webhook every change is a line of JSON on the standard output.
     """
     way = _way(given)
     with contextlib.redirect_stdout(sys.stderr):  # logs, so that the changes have the standard output for themselves
