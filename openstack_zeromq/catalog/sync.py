@@ -77,6 +77,16 @@ class Sync:
         self._stamp = plan.disk.stamp()
         self._garbage: set[str] = set()
 
+    @property
+    def published(self) -> Published:
+        """What is on the disk."""
+        return self._last
+
+    @property
+    def settled(self) -> bool:
+        """Was everything heard since the start, and is all of it on the disk?"""
+        return not self._follower.unheard and not self._news and self._quiescence.due is None
+
     # once
 
     async def hear(self, within: float) -> None:

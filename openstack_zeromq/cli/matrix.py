@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from openstack_zeromq.cli.page import page
 from openstack_zeromq.cli.report import Outcome, Report, ReportError
 
 GOOD, BAD = "green", "bold red"
@@ -44,13 +45,19 @@ def load(data: object) -> list[Report]:
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def matrix(file: Path) -> None:
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page for browsers there, too.")
+def matrix(file: Path, html: Path | None) -> None:
     """Draw the reports in FILE, as the verification playbook wrote them; exit 1 if any of them failed."""
     try:
         reports = load(json.loads(file.read_bytes()))
     except (ValueError, ReportError) as fault:
         raise click.ClickException(f"{file}: {fault}") from None
     Console(highlight=False).print(draw(reports))
+    if html is not None:
+        try:
+            html.write_text(page(reports), encoding="utf-8")
+        except OSError as fault:
+            raise click.ClickException(f"{html}: {fault.strerror}") from None
     if not all(report.ok for report in reports):
         raise SystemExit(1)
 

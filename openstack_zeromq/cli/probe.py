@@ -15,6 +15,7 @@ import uuid
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import click
 from oslo_config import cfg
@@ -189,6 +190,7 @@ class Sender:
             bare=self._timed_call(self._client, calls),
             fanout=self._fanout(peers, answering),
             notification=self._notification(answering),
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
     def call(self, peer: str, calls: int, timeout: float | None = None) -> Outcome:

@@ -6,6 +6,7 @@ callback plug-in can load it in no time.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from openstack_zeromq.errors import ZeroMQError
 
@@ -28,15 +29,30 @@ class Outcome:
         return cls(ok=False, error=error)
 
 
+class Fault(NamedTuple):
+    """One thing that did not work: what kind it was, who sent it `to` whom (empty: to whoever takes it), and why not."""
+
+    kind: str
+    sender: str
+    to: str
+    error: str
+
+    @property
+    def what(self) -> str:
+        return f"{self.kind} {self.sender} -> {self.to}" if self.to else f"{self.kind} from {self.sender}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcomes seen from `node`: a directed call and the fanout per peer, a bare call, a notification."""
+    """The outcomes seen from `node`: a directed call and the fanout per peer, a bare call, a notification. `at`: when, by the
+    node's clock (ISO 8601, UTC)."""
 
     node: str
     calls: Mapping[str, Outcome]
     bare: Outcome
     fanout: Mapping[str, Outcome]
     notification: Outcome
+    at: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -44,12 +60,22 @@ class Report:
 
     def failures(self) -> Iterator[str]:
         """A sentence for each thing that did not work."""
+        for fault in self.faults():
+            yield f"{fault.what}: {fault.error}"
+
+    def faults(self) -> Iterator[Fault]:
+        """Each thing that did not work."""
+        for kind, to, outcome in self._tried():
+            if not outcome.ok:
+                yield Fault(kind, self.node, to, outcome.error or "failed")
+
+    def _tried(self) -> Iterator[tuple[str, str, Outcome]]:
         for peer, outcome in self.calls.items():
-            yield from _sentence(f"call {self.node} -> {peer}", outcome)
-        yield from _sentence(f"bare call from {self.node}", self.bare)
+            yield "call", peer, outcome
+        yield "bare call", "", self.bare
         for peer, outcome in self.fanout.items():
-            yield from _sentence(f"fanout {self.node} -> {peer}", outcome)
-        yield from _sentence(f"notification from {self.node}", self.notification)
+            yield "fanout", peer, outcome
+        yield "notification", "", self.notification
 
     def to_json(self) -> dict[str, object]:
         """Ready for json.dumps; fields that say nothing are left out."""
@@ -59,6 +85,7 @@ class Report:
             "bare": _said(self.bare),
             "fanout": {peer: _said(outcome) for peer, outcome in self.fanout.items()},
             "notification": _said(self.notification),
+            **({"at": self.at} if self.at else {}),
         }
 
     @classmethod
@@ -75,14 +102,10 @@ class Report:
                 bare=_outcome(fields["bare"], "bare"),
                 fanout=_outcomes(fields["fanout"], "fanout"),
                 notification=_outcome(fields["notification"], "notification"),
+                at=str(fields["at"]) if fields.get("at") else None,
             )
         except KeyError as missing:
             raise ReportError(f"a report lacks {missing}") from None
-
-
-def _sentence(what: str, outcome: Outcome) -> Iterator[str]:
-    if not outcome.ok:
-        yield f"{what}: {outcome.error or 'failed'}"
 
 
 def _said(outcome: Outcome) -> dict[str, object]:

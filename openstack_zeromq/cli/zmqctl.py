@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from openstack_zeromq.cli.catalog import catalog
 from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.matrix import matrix
@@ -57,6 +58,7 @@ def status(config_files: tuple[str, ...], as_json: bool) -> None:
         _show(answer)
 
 
+main.add_command(catalog)
 main.add_command(drain)
 main.add_command(hosts)
 main.add_command(matrix)
