@@ -153,11 +153,11 @@ def layout(debian, nodes=None):
 
 def refuse_without_means():
     """End with the line that mends it when this machine cannot carry a lab."""
-    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
-    if missing:
-        raise LabError(f"missing: {', '.join(missing)}; install them: sudo apt-get install --yes {' '.join(missing)} netavark")
     if os.geteuid() != 0:
         raise LabError("the lab needs root, for systemd and networks in containers: sudo make lab")
+    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    if missing:
+        raise LabError(f"missing: {', '.join(missing)}; install them: apt-get install --yes {' '.join(missing)} netavark")
 
 
 class Lab:
@@ -176,10 +176,8 @@ class Lab:
         here = {node.name: node for node in self.nodes()}
         for node in nodes:
             if node.name in here and here[node.name].debian != node.debian:
-                raise LabError(
-                    f"{node.name} is there with Debian {here[node.name].debian}, not {node.debian}: "
-                    f"python3 tools/lab.py down --name {self.name} --node {node.name}, then again"
-                )
+                found = here[node.name].debian
+                raise LabError(f"{node.name} has Debian {found}, not {node.debian}: {self.again(f' --node {node.name}')}")
         everyone = sorted({**here, **{node.name: node for node in nodes}}.values(), key=number)
         self.write_folder(everyone)
         for node in nodes:
@@ -224,8 +222,9 @@ class Lab:
             ["podman", "ps", "--all", "--filter", f"label={LABEL}={self.name}", "--format", "{{.Names}}"],
             "podman does not list containers",
         ).split()
-        found = [described(inspect(name)) for name in listed]
-        return sorted(found, key=number)
+        found = [inspect(name) for name in listed]
+        refuse_anothers(self.name, found)
+        return sorted(map(described, found), key=number)
 
     def have_network(self, wanted):
         """The subnet of this lab's network, which is made when missing."""
@@ -233,9 +232,7 @@ class Lab:
         if self.network in taken:
             found = taken[self.network][0]
             if wanted not in (None, found):
-                raise LabError(
-                    f"lab {self.name} is in {found}, not {wanted}: python3 tools/lab.py down --name {self.name}, then again"
-                )
+                raise LabError(f"lab {self.name} is in {found}, not {wanted}: {self.again()}")
             return found
         wanted = wanted or (ipaddress.ip_network(SUBNET) if self.name == NAME else None)
         others = [*(net for nets in taken.values() for net in nets), *routes()]
@@ -248,13 +245,18 @@ class Lab:
                 "--disable-dns",
                 "--subnet",
                 str(chosen),
-                "--label",
-                f"{LABEL}={self.name}",
+                *self.label(),
                 self.network,
             ],
             f"podman makes no network {chosen}",
         )
         return chosen
+
+    def again(self, what=""):
+        return f"python3 tools/lab.py down --name {self.name}{what}, then up again"
+
+    def label(self):
+        return ["--label", f"{LABEL}={self.name}"]
 
     def write_folder(self, nodes):
         """Keys once; addresses and names of `nodes` each time."""
@@ -284,8 +286,9 @@ class Lab:
             [
                 *("podman", "create", "--name", self.container(node), "--hostname", node.name, "--systemd", "always"),
                 *("--network", self.network, "--ip", node.address, "--no-hosts"),
-                *("--label", f"{LABEL}={self.name}", "--label", f"{LABEL}.debian={node.debian}"),
-                *("--label", f"{LABEL}.address={node.address}"),
+                *self.label(),
+                *("--label", f"{LABEL}.debian={node.debian}", "--label", f"{LABEL}.address={node.address}"),
+                *("--label", f"{LABEL}.checkout={CHECKOUT}"),
                 *(word for name in capabilities() for word in ("--cap-add", name)),
                 *(word for source, target in mounts.items() for word in ("--volume", f"{source}:{target}:ro")),
                 image,
@@ -330,6 +333,13 @@ def described(facts):
     return Node(facts["Config"]["Hostname"], labels[f"{LABEL}.address"], labels[f"{LABEL}.debian"])
 
 
+def refuse_anothers(lab, containers):
+    """A lab's keys lie in one checkout; from any other its nodes are out of reach."""
+    owners = {facts["Config"]["Labels"].get(f"{LABEL}.checkout", CHECKOUT) for facts in containers}
+    for owner in sorted(owners - {CHECKOUT}):
+        raise LabError(f"the lab {lab} belongs to {owner}: work there, or choose another --name")
+
+
 def nodes_of(network, releases):
     return [
         Node(f"node{index}", str(network.network_address + FIRST_ADDRESS + index - 1), release)
@@ -346,9 +356,7 @@ def number(node):
 
 def hosts_file(nodes):
     """Each node's /etc/hosts: names resolve without a server."""
-    return "".join(
-        f"{address}\t{name}\n" for address, name in [("127.0.0.1", "localhost"), *((n.address, n.name) for n in nodes)]
-    )
+    return "".join(["127.0.0.1\tlocalhost\n", *(f"{node.address}\t{node.name}\n" for node in nodes)])
 
 
 def ssh_config(folder, nodes):
@@ -483,13 +491,13 @@ def have_images(releases):
         raise LabError("; ".join(failures))
     for release, archive in archives.items():
         say(f"image of Debian {release}: into podman")
-        changes = ('CMD ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3", f"LABEL {LABEL}.recipe={recipe_key(release)}")
+        settings = ('CMD ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3", f"LABEL {LABEL}.recipe={recipe_key(release)}")
         run(
             [
                 "podman",
                 "import",
                 "--quiet",
-                *(word for change in changes for word in ("--change", change)),
+                *(f"--change={setting}" for setting in settings),
                 archive,
                 images[release],
             ],
@@ -535,7 +543,7 @@ class Build(threading.Thread):
 
 
 def mmdebstrap(release, archive, mirror, settings):
-    """The command that makes an image; with recipe_key the one place that knows what is in it."""
+    """The command that makes an image. What decides about its content is part of recipe_key."""
     hooks = [f"echo '{line}' >>\"$1/etc/ssh/sshd_config.d/lab.conf\"" for line in SSHD.splitlines()]
     hooks += [f"chroot \"$1\" sh -c '{line}'" for line in FINISH]
     return [
@@ -549,12 +557,8 @@ def mmdebstrap(release, archive, mirror, settings):
 
 def recipe_key(release):
     """Changes when an image has to be made again."""
-    recipe = mmdebstrap_words(release)
+    recipe = [release, DEBIAN[release], *PACKAGES, SSHD, *FINISH]
     return hashlib.sha256("\0".join(recipe).encode()).hexdigest()[:12]
-
-
-def mmdebstrap_words(release):
-    return [release, DEBIAN[release], *PACKAGES, SSHD, *FINISH]
 
 
 def apt_settings():
@@ -579,7 +583,7 @@ def attempt(command):
 def run(command, otherwise):
     """What the command prints on stdout; `otherwise` and its last words when it fails."""
     done = subprocess.run(  # noqa: S603 - our own arguments, no shell
-        command, check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
