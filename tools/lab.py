@@ -1,7 +1,7 @@
 """Machines to roll out to: Debian with systemd in podman containers, reached over ssh.
 
     python3 tools/lab.py up [--name lab] [--nodes 5] [--debian 12,13] [--subnet 10.217.91.0/24]
-    python3 tools/lab.py status | down [--node node4] [--name lab]
+    python3 tools/lab.py status | reboot | down [--node node4] [--name lab]
 
 A node is what a freshly installed server is: systemd, sshd, python3, apt; nothing of ours. Images are made by
 mmdebstrap from this machine's own mirror and kept in .cache/lab; keys and addresses of a lab lie in .lab/<name>:
@@ -104,6 +104,8 @@ def main():
             lab.up(layout(arguments.debian, arguments.nodes), arguments.subnet)
         elif arguments.verb == "down":
             lab.down(arguments.node)
+        elif arguments.verb == "reboot":
+            lab.reboot(arguments.node)
         else:
             lab.status()
 
@@ -113,13 +115,15 @@ def parse():
     verbs = parser.add_subparsers(dest="verb", required=True)
     up = verbs.add_parser("up", help="make the nodes that are missing, start those that are stopped")
     down = verbs.add_parser("down", help="remove the nodes, and the network with the last one")
+    reboot = verbs.add_parser("reboot", help="stop and start machines: /run is empty then, processes are gone")
     status = verbs.add_parser("status", help="show the nodes")
-    for verb in (up, down, status):
+    for verb in (up, down, reboot, status):
         verb.add_argument("--name", default=NAME, type=lab_name, help=f"which lab (default: {NAME})")
     up.add_argument("--nodes", type=int, help="how many (default: as many as --debian has releases)")
     up.add_argument("--debian", default=LAYOUT, help=f"releases of node1, node2, … (default: {LAYOUT}); the last one repeats")
     up.add_argument("--subnet", type=subnet, help=f"their network (default: {SUBNET} for {NAME}, a free one for others)")
     down.add_argument("--node", action="append", help="only this one; may be repeated")
+    reboot.add_argument("--node", action="append", help="only this one; may be repeated")
     return parser.parse_args()
 
 
@@ -193,10 +197,7 @@ class Lab:
 
     def down(self, names):
         nodes = self.nodes()
-        unknown = sorted(set(names or ()) - {node.name for node in nodes})
-        if unknown:
-            raise LabError(f"lab {self.name} has no {', '.join(unknown)}: python3 tools/lab.py status --name {self.name}")
-        gone = [node for node in nodes if not names or node.name in names]
+        gone = self.chosen(nodes, names)
         if gone:
             containers = [self.container(node) for node in gone]
             run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers], "the nodes do not go away")
@@ -208,6 +209,21 @@ class Lab:
                 run(["podman", "network", "rm", "--force", self.network], f"the network {self.network} does not go away")
             shutil.rmtree(self.folder, ignore_errors=True)
         say(f"{len(gone)} nodes removed, {len(left)} left")
+
+    def reboot(self, names):
+        nodes = self.chosen(self.nodes(), names)
+        for node in nodes:
+            run(["podman", "restart", "--time", "30", self.container(node)], f"{node.name} does not restart")
+        for node in nodes:
+            self.await_boot(node)
+        say(f"{len(nodes)} nodes rebooted")
+
+    def chosen(self, nodes, names):
+        """Those of `nodes` that are called so; all when no name is given."""
+        unknown = sorted(set(names or ()) - {node.name for node in nodes})
+        if unknown:
+            raise LabError(f"lab {self.name} has no {', '.join(unknown)}: python3 tools/lab.py status --name {self.name}")
+        return [node for node in nodes if not names or node.name in names]
 
     def status(self):
         nodes = self.nodes()
@@ -285,7 +301,7 @@ class Lab:
         run(
             [
                 *("podman", "create", "--name", self.container(node), "--hostname", node.name, "--systemd", "always"),
-                *("--network", self.network, "--ip", node.address, "--no-hosts"),
+                *("--network", self.network, "--ip", node.address, "--mac-address", hardware_address(node), "--no-hosts"),
                 *self.label(),
                 *("--label", f"{LABEL}.debian={node.debian}", "--label", f"{LABEL}.address={node.address}"),
                 *("--label", f"{LABEL}.checkout={CHECKOUT}"),
@@ -345,6 +361,11 @@ def nodes_of(network, releases):
         Node(f"node{index}", str(network.network_address + FIRST_ADDRESS + index - 1), release)
         for index, release in enumerate(releases, start=1)
     ]
+
+
+def hardware_address(node):
+    """Stays over a reboot, as a machine's does, so nobody sends to one that is gone."""
+    return ":".join(f"{byte:02x}" for byte in (2, 0, *ipaddress.ip_address(node.address).packed))
 
 
 def number(node):

@@ -143,3 +143,9 @@ def test_ssh_knows_every_node_before_the_first_connection(lab, nodes):
     for node in nodes:
         assert f"Host {node.name} {node.address}\n" in config
     assert lab.hosts_file(nodes).splitlines()[-1] == f"{nodes[-1].address}\t{nodes[-1].name}"
+
+
+def test_machines_keep_their_hardware_address_over_a_reboot(lab, nodes):
+    addresses = [lab.hardware_address(node) for node in nodes]
+    assert addresses[0] == "02:00:0a:d9:5b:0b"
+    assert len(set(addresses)) == len(nodes)
