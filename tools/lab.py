@@ -392,6 +392,8 @@ def ssh_config(folder, nodes):
         "PreferredAuthentications": "publickey",
         "GSSAPIAuthentication": "no",
         "ConnectTimeout": "10",
+        "ServerAliveInterval": "5",
+        "ServerAliveCountMax": "6",
         "LogLevel": "ERROR",
     }
     blocks = [f"Host {node.name} {node.address}\n  HostName {node.address}\n" for node in nodes]
