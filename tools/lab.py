@@ -113,7 +113,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description="Machines to roll out to: Debian with systemd in podman containers.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    up = verbs.add_parser("up", help="make the nodes that are missing, start those that are stopped")
+    up = verbs.add_parser("up", help="make the nodes that are missing, start those that are stopped or paused")
     down = verbs.add_parser("down", help="remove the nodes, and the network with the last one")
     reboot = verbs.add_parser("reboot", help="stop and start machines: /run is empty then, processes are gone")
     status = verbs.add_parser("status", help="show the nodes")
@@ -187,7 +187,8 @@ class Lab:
         for node in nodes:
             if node.name not in here:
                 self.make(node, images[node.debian])
-            run(["podman", "start", self.container(node)], f"{node.name} does not start")
+            verb = "unpause" if self.state(node) == "paused" else "start"
+            run(["podman", verb, self.container(node)], f"{node.name} does not start")
         for node in nodes:
             self.await_boot(node)
         fresh = len(set(nodes) - set(here.values()))
