@@ -18,6 +18,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
+# Scenarios of molecule/ that `make molecule` runs, one after the other.
+SCENARIOS ?= local
 # Options of the soak run; `SOAK=--help` shows them.
 SOAK     ?=
 
@@ -103,7 +105,7 @@ soak: dev-venv ## A quarter of an hour of load while receivers are killed and se
 
 .PHONY: molecule
 molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy
-	$(BIN)/molecule test --scenario-name default
+	@for scenario in $(SCENARIOS); do $(BIN)/molecule test --scenario-name $$scenario || exit; done
 
 .PHONY: test-pythons
 test-pythons: stores ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
