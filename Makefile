@@ -1,6 +1,7 @@
 # openstack-zeromq: `make` shows what there is to do.
 #
-# Everything lives below this checkout: .venv (tools), .local (the demo's three nodes), .build (the rest).
+# Everything lives below this checkout: .venv (tools), .local (the demo's three nodes), .lab (keys of
+# the lab's machines; they are podman containers), .build (the rest).
 
 PYTHON   ?= python3
 VENV     := .venv
@@ -17,6 +18,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
+# Scenarios of molecule/ that `make molecule` runs, one after the other.
+SCENARIOS ?= local
 # Options of the soak run; `SOAK=--help` shows them.
 SOAK     ?=
 
@@ -56,6 +59,17 @@ demo: rollout-venv ## Roll out three nodes on this machine and send real RPC bet
 demo-down: rollout-venv ## Stop the demo and remove its files
 	@$(BIN)/ansible-playbook playbooks/destroy.yml $(ARGS)
 
+.PHONY: lab
+lab: lab-packages rollout-venv ## Five machines with systemd in containers, and the bus rolled out to them over ssh; needs root
+	@$(PYTHON) tools/lab.py up
+	@$(BIN)/ansible-playbook --inventory inventories/lab site.yml $(ARGS)
+	@echo
+	@echo "Log in: ssh -F .lab/lab/ssh_config node1    Stop it all: make lab-down"
+
+.PHONY: lab-down
+lab-down: ## Remove the lab's machines
+	@$(PYTHON) tools/lab.py down
+
 .PHONY: test
 test: packages stores lint molecule oslo-suite ## Everything: lint, molecule, oslo.messaging's suite, and all tests
 	$(BIN)/pytest tests
@@ -91,7 +105,7 @@ soak: dev-venv ## A quarter of an hour of load while receivers are killed and se
 
 .PHONY: molecule
 molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy
-	$(BIN)/molecule test --scenario-name default
+	@for scenario in $(SCENARIOS); do $(BIN)/molecule test --scenario-name $$scenario || exit; done
 
 .PHONY: test-pythons
 test-pythons: stores ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
@@ -114,11 +128,12 @@ bench: dev-venv ## Measure this driver, RabbitMQ's and a null transport side by 
 .PHONY: clean
 clean: ## Remove all that was made, except a demo that still runs
 	@if [ -n "$$(ls .local 2>/dev/null)" ]; then echo "the demo is still there: make demo-down first"; exit 1; fi
-	rm -rf $(VENV) .local .build .ansible .cache build dist *.egg-info
+	@if [ -n "$$(ls .lab 2>/dev/null)" ]; then echo "a lab is still there: make lab-down first"; exit 1; fi
+	rm -rf $(VENV) .lab .local .build .ansible .cache build dist *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: rollout-venv dev-venv packages
+.PHONY: rollout-venv dev-venv packages lab-packages
 rollout-venv:
 	@$(PYTHON) tools/venv.py --extra rollout
 
@@ -127,3 +142,6 @@ dev-venv:
 
 packages:
 	@tools/packages.sh $(PYTHON)
+
+lab-packages:
+	@tools/packages.sh $(PYTHON) lab

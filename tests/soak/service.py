@@ -13,6 +13,7 @@ import argparse
 import itertools
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -90,10 +91,12 @@ def send(args: argparse.Namespace, record: Record, ended: threading.Event) -> No
         ],
     }
     numbers = itertools.count(1)
+    # Machines may have processes with the same number.
+    sender = f"{socket.gethostname().partition('.')[0]}-{os.getpid()}"
     begun = time.monotonic()
 
     def one(number: int) -> None:
-        name = f"{os.getpid()}.{number}"
+        name = f"{sender}.{number}"
         record.write(What.SENDING, name)
         try:
             answer = ways[args.role][number % len(ways[args.role])](name)
