@@ -21,8 +21,9 @@ def redis_digest(directives: Iterable[Sequence[object]]) -> str:
     return hashlib.sha256(_text(directives).encode()).hexdigest()
 
 
-def redis_config(directives: Sequence[Sequence[object]], existing: str, keep: Sequence[str] = (), head: str = "") -> str:
-    """A configuration of Redis or Sentinel: `existing` when it was made for these directives, else a new one.
+def redis_config(directives: Sequence[Sequence[object]], existing: str, keep: Sequence[str] = ()) -> str:
+    """A configuration of Redis or Sentinel, without the comment above it and the last line end: `existing` when it was made
+    for these directives, else a new one.
 
     `keep`: beginnings of directives that the server itself has written; of those the new one has what `existing` has, and its
     own only where there is no `existing`. Of `sentinel monitor` it is the master's address that is kept.
@@ -30,7 +31,7 @@ def redis_config(directives: Sequence[Sequence[object]], existing: str, keep: Se
     mark = f"{MARK}{redis_digest(directives)}"
     lines = existing.splitlines()
     if mark in lines:
-        return existing
+        return existing[existing.index(mark) :].removesuffix("\n")
     kept = [words for words in map(_words, lines) if _begins(words, keep)]
     if not existing:
         wanted = [list(map(str, directive)) for directive in directives]
@@ -39,7 +40,7 @@ def redis_config(directives: Sequence[Sequence[object]], existing: str, keep: Se
         wanted = [_merged(list(map(str, one)), monitors) for one in directives if not _begins(list(map(str, one)), keep)]
         known = {tuple(words) for words in wanted}
         wanted += [words for words in kept if words[:2] != ["sentinel", "monitor"] and tuple(words) not in known]
-    return "\n".join([*([head] if head else []), mark, _text(wanted)])
+    return f"{mark}\n{_text(wanted)}".removesuffix("\n")
 
 
 def _merged(words: list[str], monitors: dict[str, list[str]]) -> list[str]:
