@@ -11,6 +11,9 @@ from oslo_config import cfg
 
 from openstack_zeromq import options
 
+from . import test_roles
+from .conftest import CHECKOUT
+
 BACKENDS = {
     "ring": {},
     "catalog": {"zeromq_matchmaker_consul_services": {"nova-compute": "compute", "nova-scheduler": "scheduler"}},
@@ -99,6 +102,12 @@ def test_what_is_written_is_what_the_receiver_reads(role, tmp_path, store, backe
         assert read.ring_topics == ("compute", "zmq-probe")
     if backend in {"catalog", "consul"}:
         assert conf.matchmaker_consul.port == store
+
+
+def test_every_matchmaker_of_the_package_can_be_chosen():
+    choices = next(opt.type.choices for _, opts in options.list_opts() for opt in opts if opt.name == "rpc_zmq_matchmaker")
+    inputs = test_roles.options(CHECKOUT / "roles" / "zeromq_matchmaker")
+    assert set(inputs["zeromq_matchmaker_backend"]["choices"]) == {*choices, "catalog"} == set(BACKENDS)
 
 
 def test_the_file_is_checked_together_with_that_of_the_receiver(role, tmp_path):
