@@ -8,7 +8,7 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 PYTHONS  := 3.11 3.12 3.13
 ANSIBLE_CODE := library filter_plugins callback_plugins
-CODE     := openstack_zeromq tests benchmarks tools molecule $(ANSIBLE_CODE)
+CODE     := openstack_zeromq tests benchmarks tools molecule extensions $(ANSIBLE_CODE)
 
 # An explicit ansible.cfg also counts in a world-writable checkout; Ansible refuses locales other than UTF-8.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
@@ -81,7 +81,7 @@ lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), band
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --strict
-	$(BIN)/bandit --quiet --recursive --severity-level medium openstack_zeromq tools $(ANSIBLE_CODE)
+	$(BIN)/bandit --quiet --recursive --severity-level medium openstack_zeromq tools extensions $(ANSIBLE_CODE)
 
 .PHONY: unit
 unit: dev-venv ## Tests without sockets, and those of modules, filters and roles

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from oslo_log import log as logging
 
-from openstack_zeromq.catalog import shape, systemd
+from openstack_zeromq import systemd
+from openstack_zeromq.catalog import shape
 from openstack_zeromq.catalog.disk import Disk
 from openstack_zeromq.catalog.news import NODES, News, Seen, is_plain, news
 from openstack_zeromq.catalog.sync import Plan, Sync

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from openstack_zeromq import systemd
 from openstack_zeromq.address import compact
-from openstack_zeromq.catalog import shape, systemd
+from openstack_zeromq.catalog import shape
 from openstack_zeromq.catalog.disk import Disk
 from openstack_zeromq.catalog.news import NODES, Seen, news
 from openstack_zeromq.catalog.shape import NOTHING, Published
