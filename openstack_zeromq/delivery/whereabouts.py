@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.pools import Pools
-from openstack_zeromq.wire import Header, Kind
+from openstack_zeromq.wire import Flag, Header, Kind
 
 LEARNED_MOST = 10_000
 
@@ -79,6 +79,8 @@ class Whereabouts:
 
     def _bare(self, header: Header) -> Candidates | None:
         hosts = self._routes.hosts(header.topic)
+        if hosts is None and header.flags & Flag.RESENT:
+            return None  # a former receiver may have sent it elsewhere: its turn tells where once the hosts are known
         if not hosts and self._serves(Channel(Role.TOPIC, header.exchange, header.topic)):
             return Candidates((self._name,))
         return None if hosts is None else _in_turn(hosts, header)

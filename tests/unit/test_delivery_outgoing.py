@@ -195,6 +195,17 @@ def test_a_server_that_is_not_a_node_is_found_and_asked_first_from_then_on() -> 
 # after this receiver was started anew
 
 
+def test_a_resent_message_waits_for_the_matchmaker_rather_than_stay_here_when_it_may_have_left_before() -> None:
+    world = World(b=UP)
+    world.topic_hosts = None
+    world.here.add(TOPIC)
+    assert sent(world.out.accept(CLIENT, message(1), 0.0)) == [("a", 1)]
+    assert sent(world.out.accept(CLIENT, resent(2), 0.0)) == []
+    assert sent(world.out.served(TOPIC, 0.1)) == []
+    world.topic_hosts = ("b",)
+    assert sent(world.out.routes_changed(0.2)) == [("b", 2)]
+
+
 @pytest.mark.parametrize("state", [LinkState.CONNECTING, DOWN])
 def test_a_resent_message_is_not_given_to_another_host_while_its_first_one_may_have_taken_it(state: LinkState) -> None:
     """This receiver's predecessor may have sent it to b, where it ran; b being away is no reason to let it run at c."""
