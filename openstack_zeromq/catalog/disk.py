@@ -60,8 +60,8 @@ class Disk:
         wishes = ((self.owner, there.st_uid), (self.group, there.st_gid), (self.mode, stat.S_IMODE(there.st_mode)))
         return data == ring_file.render(published.ring) and all(wish in {None, has} for wish, has in wishes)
 
-    def write(self, published: Published, before: Published | None) -> None:
-        """Replace both files. `before` is what `read` said.
+    def write(self, published: Published, before: Published | None) -> Stamp:
+        """Replace both files. `before` is what `read` said. The stamp of what was written: nobody's if it is another one by now.
 
         :raises OSError: as the file system says; one of the files may be the new one.
         :raises RingError: something is in the way that we do not replace.
@@ -73,6 +73,11 @@ class Disk:
         side_car, ring_itself = _target(ring_file.meta_path(self.path)), _target(self.path)
         ring_file.write(side_car, meta, *self._wishes(side_car, ring_itself))
         ring_file.write(ring_itself, data, self.mode, self.owner, self.group)
+        stamp = self.stamp()
+        with contextlib.suppress(RingError):
+            if self.contents() == (data, meta):
+                return stamp
+        return ()
 
     def publish(self, published: Published, before: Published | None) -> None:
         """As `write`; then the side-car forgets which ring it replaced, so that the same ring is the same bytes on every node.

@@ -124,14 +124,14 @@ class Sync:
         disk = self._plan.disk
         with disk.locked():
             disk.sweep()
-            seen = self._read()
+            stamp, seen = disk.stamp(), self._read()
             after = self._desired(seen)
             if self._is_so(after):
                 done = None
             else:
-                disk.write(after, seen)
+                stamp = disk.write(after, seen)
                 done = Written(after, seen, changes(seen.ring, after.ring))
-            self._stamp = disk.stamp()
+            self._stamp = stamp
             self._last = after if done else seen
         if done:
             self._written(done)
@@ -201,8 +201,8 @@ class Sync:
                 LOG.info("%s answers again", self._store.name)
         if self._follower.holding.tick(now) or away != bool(self._last.problem):
             self._news = True
-        if self._plan.disk.stamp() != self._stamp:
-            self._stamp = self._plan.disk.stamp()
+        if (stamp := self._plan.disk.stamp()) != self._stamp:
+            self._stamp = stamp
             LOG.warning("somebody else changed %s or its side-car", self._plan.disk.path)
             self._said = None
             self._news = True
