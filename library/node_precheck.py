@@ -50,6 +50,11 @@ options:
     description: Port that the receiver binds.
     type: int
     required: true
+  manager:
+    description: What is to keep the receiver running, V(systemd) or V(supervisor).
+    type: str
+    choices: [systemd, supervisor]
+    default: systemd
   config_file:
     description: The receiver's configuration; a process that runs with it is the one that may hold the port.
     type: path
@@ -81,9 +86,11 @@ ARGUMENT_SPEC = {
     "directories": {"type": "list", "elements": "path", "default": []},
     "bind_address": {"type": "str", "required": True},
     "port": {"type": "int", "required": True},
+    "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "systemd"},
     "config_file": {"type": "path", "required": True},
 }
 
+SOCKET_UNIT = Path("/etc/systemd/system/openstack-zeromq-receiver.socket")
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 
@@ -92,6 +99,7 @@ def main() -> None:
     asked = module.params
     problems = [
         *check_python(asked["python"]),
+        *check_manager(asked["manager"]),
         *check_ipc_dir(asked["ipc_dir"], asked["ipc_dir_max"]),
         *(problem for path in asked["directories"] for problem in check_directory(Path(path))),
         *check_port(asked["bind_address"], asked["port"], asked["config_file"]),
@@ -102,7 +110,7 @@ def main() -> None:
 
 
 def check_python(python: str) -> Iterator[str]:
-    question = "import sys; print('%d.%d' % sys.version_info[:2]); import ensurepip, venv"
+    question = "import sys; print('%d.%d' % sys.version_info[:2]); import venv"
     remedy = "set zeromq_receiver_python to one of 3.11 or newer"
     try:
         answer = subprocess.run(  # noqa: S603 - our own arguments, no shell
@@ -117,7 +125,14 @@ def check_python(python: str) -> Iterator[str]:
     elif tuple(map(int, version.split("."))) < (3, 11):
         yield f"zeromq_receiver_python {python}: is version {version}, too old; {remedy}"
     elif answer.returncode != 0:
-        yield f"zeromq_receiver_python {python}: lacks its venv module; apt-get install python{version}-venv"
+        yield f"zeromq_receiver_python {python}: lacks its venv module; install the whole python{version}, not a minimal one"
+
+
+def check_manager(manager: str) -> Iterator[str]:
+    if manager == "systemd" and not Path("/run/systemd/system").is_dir():
+        yield "zeromq_receiver_manager systemd: systemd does not run here; set zeromq_receiver_manager: supervisor"
+    elif manager == "systemd" and os.geteuid() != 0:
+        yield "zeromq_receiver_manager systemd: needs root; use become, or set zeromq_receiver_manager: supervisor"
 
 
 def check_ipc_dir(path: str, longest: int) -> Iterator[str]:
@@ -159,7 +174,9 @@ def check_port(address: str, port: int, config_file: str) -> Iterator[str]:
         else:
             return
     holders = list(port_holders(host, port))
-    if not any(config_file in command for _, command in holders):
+    # Between a stop and a start systemd alone holds it, for the receiver.
+    ours = [(pid == 1 and SOCKET_UNIT.exists()) or config_file in command for pid, command in holders]
+    if not any(ours):
         who = ", ".join(f"process {pid} ({' '.join(command)})" for pid, command in holders) or "another user's process"
         yield f"zeromq_receiver_port {port} on {address}: {who} has it; stop that, or set zeromq_receiver_port"
 

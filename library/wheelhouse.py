@@ -1,27 +1,35 @@
-"""Build the wheel of a checkout once, on the control node.
+"""Gather a checkout and all it needs as wheels, once, on the control node: nodes then need no index and no compiler.
 
-The wheel lies in a directory named for the sha256 of the sources, so unchanged sources need no work and no
-version bump. The build happens in a copy: nothing is written into the checkout, no stale build/ gets in.
+The wheel of the checkout lies in a directory named for the sha256 of the sources, so unchanged sources need no work
+and no version bump. It is built in a copy: nothing is written into the checkout, no stale build/ gets in. The archive
+for one kind of node lies beside it, named for what went into it; pip itself is in it, so a node needs a bare python.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: wheelhouse
-short_description: Build the wheel of a Python checkout, once per state of its sources
+short_description: Gather a checkout and all it needs as one archive of wheels
 description:
-  - Hashes the sources and builds a wheel of them below O(path), unless that was done before.
-  - Reproducible, the same sources give the same bytes.
+  - Builds the wheel of a checkout, unless that was done for the same sources before.
+  - Fetches the wheels of all it needs, for a python that need not be this one, and packs all of them.
+  - Reproducible, the same sources and the same fetched wheels give the same bytes.
 author: openstack-zeromq maintainers
 options:
   source:
@@ -29,7 +37,7 @@ options:
     type: path
     required: true
   path:
-    description: Where wheels are kept, in one directory per state of the sources.
+    description: Where wheels and archives are kept.
     type: path
     required: true
   include:
@@ -37,72 +45,121 @@ options:
     type: list
     elements: str
     required: true
+  extras:
+    description: Extras of the checkout whose requirements are gathered, too.
+    type: list
+    elements: str
+    default: []
+  requirements:
+    description: Further requirements, as for pip.
+    type: list
+    elements: str
+    default: []
+  target:
+    description: What M(node_python) says of the node's python.
+    type: dict
+    required: true
+  pip_arguments:
+    description: Further arguments of C(pip download), for instance an index or a constraints file.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
-- name: Build the wheel of this checkout
+- name: Gather the wheels for this kind of node
   wheelhouse:
     source: "{{ playbook_dir }}/.."
     path: "{{ playbook_dir }}/../.build/wheels"
     include: [pyproject.toml, setup.py, README.md, LICENSE, openstack_zeromq]
+    extras: [redis]
+    target: "{{ node.target }}"
   delegate_to: localhost
-  run_once: true
 """
 
 RETURN = r"""
-wheel:
-  description: Path of the wheel; empty in check mode when it has yet to be built.
+archive:
+  description: Path of the archive; empty in check mode when it has yet to be made.
   returned: success
   type: str
 sha256:
-  description: Digest of the wheel; empty when RV(wheel) is.
+  description: Digest of the archive; empty when RV(archive) is.
   returned: success
   type: str
-sources_sha256:
-  description: Digest of the sources.
+wheels:
+  description: Names of the wheels in it.
   returned: success
-  type: str
+  type: list
+  elements: str
 """
 
 ARGUMENT_SPEC = {
     "source": {"type": "path", "required": True},
     "path": {"type": "path", "required": True},
     "include": {"type": "list", "elements": "str", "required": True},
+    "extras": {"type": "list", "elements": "str", "default": []},
+    "requirements": {"type": "list", "elements": "str", "default": []},
+    "target": {"type": "dict", "required": True},
+    "pip_arguments": {"type": "list", "elements": "str", "default": []},
 }
 
 BUILD_TIME = "946684800"  # 2000-01-01: dates in the wheel say nothing, so that equal sources give equal bytes
+OLDEST_GLIBC = 5  # glibc 2.5 is the first that a wheel's name can ask for (PEP 600)
+LEGACY_PLATFORMS = {"manylinux2014": 17, "manylinux2010": 12, "manylinux1": 5}  # and the glibc 2.x that each means
+
+# pip asks its own interpreter which requirements apply. This gives it the node's answers.
+PIP_FOR_ANOTHER_PYTHON = """
+import json, runpy, sys
+from pip._vendor.packaging import markers
+ours, theirs = markers.default_environment, json.loads(sys.argv.pop(1))
+markers.default_environment = lambda: {**ours(), **theirs}
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
+
+
+class WheelhouseError(Exception):
+    """What cannot be done, with the remedy."""
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
-    source, shelf = Path(module.params["source"]), Path(module.params["path"])
-    files = source_files(source, module.params["include"])
-    if "pyproject.toml" not in files:
-        module.fail_json(msg=f"{source}/pyproject.toml is missing: source must be a checkout, and include must name it")
-    digest = sources_digest(source, files)
-    place = shelf / digest[:16]
-    wheel = find_wheel(place)
-    built = wheel is None
-    if built and not module.check_mode:
-        try:
-            wheel = build(source, files, place)
-        except subprocess.CalledProcessError as fault:
-            module.fail_json(msg=f"pip cannot build {source}: {last_lines(fault.stdout)}")
+    asked = module.params
+    source, shelf = Path(asked["source"]), Path(asked["path"])
+    try:
+        files = source_files(source, asked["include"])
+        sources = sources_digest(source, files)
+        archive = shelf / f"{named_for(asked, sources)}.tar"
+        made = not archive.exists()
+        if made and not module.check_mode:
+            with alone(shelf):  # several control nodes' users, or runs, may share the shelf
+                made = not archive.exists()
+                if made:
+                    gather(asked, built(source, files, shelf / sources[:16]), archive)
+    except WheelhouseError as fault:
+        module.fail_json(msg=str(fault))
+    except OSError as fault:
+        module.fail_json(msg=f"cannot gather wheels in {shelf}: {fault}")
+    there = archive.exists()
     module.exit_json(
-        changed=built,
-        wheel=str(wheel or ""),
-        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest() if wheel else "",
-        sources_sha256=digest,
+        changed=made,
+        archive=str(archive) if there else "",
+        sha256=hashlib.sha256(archive.read_bytes()).hexdigest() if there else "",
+        wheels=contents(archive) if there else [],
     )
 
 
 def source_files(source: Path, include: list[str]) -> list[str]:
-    """Sorted names, relative to `source`, of what goes into the wheel."""
+    """Sorted names, relative to `source`, of what goes into the wheel.
+
+    :raises WheelhouseError: `source` is no checkout.
+    """
     names: set[str] = set()
     for top in include:
         path = source / top
         found = path.rglob("*") if path.is_dir() else [path]
         names.update(str(file.relative_to(source)) for file in found if file.is_file() and not _is_cache(file))
+    if "pyproject.toml" not in names:
+        raise WheelhouseError(f"{source}/pyproject.toml is missing: source must be a checkout, and include must name it")
     return sorted(names)
 
 
@@ -115,38 +172,120 @@ def sources_digest(source: Path, files: list[str]) -> str:
     return digest.hexdigest()
 
 
-def find_wheel(place: Path) -> Path | None:
-    return next(iter(sorted(place.glob("*.whl"))), None)
+def named_for(asked: dict, sources: str) -> str:
+    """The archive's name: a digest of all that decides what is in it."""
+    target = {**asked["target"], "markers": _without_patch_level(asked["target"]["markers"])}
+    decides = [sources, sorted(asked["extras"]), sorted(asked["requirements"]), target, asked["pip_arguments"]]
+    return "wheelhouse-" + hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def build(source: Path, files: list[str], place: Path) -> Path:
-    """Build in a copy and put the whole result in place with one rename; whoever comes second finds it there."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _without_patch_level(markers: dict) -> dict:
+    """3.11.2 and 3.11.9 use the same wheels."""
+    return {name: value for name, value in markers.items() if name not in ("implementation_version", "python_full_version")}
+
+
+def built(source: Path, files: list[str], place: Path) -> Path:
+    """The wheel of the sources, built unless it is there.
+
+    Built in a copy and put in place with one rename; whoever comes second finds it there.
+    """
+    if wheel := next(iter(sorted(place.glob("*.whl"))), None):
+        return wheel
     with tempfile.TemporaryDirectory(prefix=".build-", dir=place.parent) as scratch:
         copy, fresh = Path(scratch) / "source", Path(scratch) / "wheels"
         for name in files:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source / name, copy / name)
-        subprocess.run(  # noqa: S603 - our own arguments, no shell
-            [
-                *(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-input", "--disable-pip-version-check"),
-                *("--wheel-dir", str(fresh), str(copy)),
-            ],
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "SOURCE_DATE_EPOCH": BUILD_TIME},
-        )
+        _pip(f"build {source}", [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(fresh), str(copy)])
         shutil.rmtree(place, ignore_errors=True)
         fresh.rename(place)
-    wheel = find_wheel(place)
-    if wheel is None:
-        raise FileNotFoundError(f"pip left no wheel in {place}")
-    return wheel
+    return next(iter(sorted(place.glob("*.whl"))))
 
 
-def last_lines(output: str, count: int = 15) -> str:
+def gather(asked: dict, wheel: Path, archive: Path) -> None:
+    """Fetch what `wheel` needs on the node, and pack all of it."""
+    target = asked["target"]
+    extras = f"[{','.join(sorted(asked['extras']))}]" if asked["extras"] else ""
+    with tempfile.TemporaryDirectory(prefix=".gather-", dir=archive.parent) as scratch:
+        fetched = Path(scratch) / "wheels"
+        _pip(
+            f"fetch what {wheel.name} needs",
+            [
+                *(sys.executable, "-c", PIP_FOR_ANOTHER_PYTHON, json.dumps(target["markers"])),
+                *("download", "--dest", str(fetched), "--only-binary=:all:", *tags(target), *asked["pip_arguments"]),
+                *(f"{wheel}{extras}", "pip", *asked["requirements"]),
+            ],
+        )
+        packed = Path(scratch) / "archive.tar"
+        with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as pack:
+            for file in sorted(fetched.iterdir()):
+                pack.add(file, file.name, filter=_plain)
+        packed.replace(archive)
+
+
+def tags(target: dict) -> Iterator[str]:
+    """pip's arguments for the wheels that fit: those of `target`'s interpreter, for its libc and older ones.
+
+    :raises WheelhouseError: a libc other than glibc.
+    """
+    version = target["markers"]["python_version"].replace(".", "")
+    yield from ("--implementation", "cp", "--python-version", target["markers"]["python_version"])
+    yield from ("--abi", f"cp{version}", "--abi", "abi3", "--abi", "none")
+    glibc = re.fullmatch(r"glibc 2\.(\d+).*", target["libc"])
+    if glibc is None:
+        raise WheelhouseError(
+            f"the node's C library is {target['libc'] or 'not glibc'}, for which wheels are not gathered; use a node with glibc"
+        )
+    newest, machine = int(glibc[1]), target["machine"]
+    for minor in range(newest, OLDEST_GLIBC - 1, -1):
+        yield from ("--platform", f"manylinux_2_{minor}_{machine}")
+    for name, minor in LEGACY_PLATFORMS.items():
+        if minor <= newest:
+            yield from ("--platform", f"{name}_{machine}")
+    yield from ("--platform", f"linux_{machine}")
+
+
+def contents(archive: Path) -> list[str]:
+    with tarfile.open(archive) as pack:
+        return sorted(pack.getnames())
+
+
+@contextmanager
+def alone(shelf: Path) -> Iterator[None]:
+    """One at a time builds and fetches."""
+    shelf.mkdir(parents=True, exist_ok=True)
+    with (shelf / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _pip(what: str, command: list[str]) -> None:
+    done = subprocess.run(  # noqa: S603 - our own arguments, no shell
+        command,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "SOURCE_DATE_EPOCH": BUILD_TIME,
+            "PIP_NO_INPUT": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        },
+    )
+    if done.returncode:
+        raise WheelhouseError(f"pip cannot {what}: {_last_lines(done.stdout)}")
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = int(BUILD_TIME)
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mode = 0o644
+    return member
+
+
+def _last_lines(output: str, count: int = 15) -> str:
     return "\n".join(output.strip().splitlines()[-count:])
 
 

@@ -1,6 +1,7 @@
 """Ansible's modules: documented as they are, truthful in check mode, and right on real files and processes."""
 
 import importlib
+import json
 import os
 import socket
 import subprocess
@@ -55,89 +56,94 @@ class TestDocumentation:
         assert all(set(options) <= set(module.ARGUMENT_SPEC) for options in uses)
 
 
-class TestWheelhouse:
-    @pytest.fixture
-    def source(self, tmp_path):
-        source = tmp_path / "source"
-        source.mkdir()
-        (source / "pyproject.toml").write_text(
-            '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-            '[project]\nname = "tiny"\nversion = "1"\n[tool.setuptools]\npy-modules = ["tiny"]\n'
+@pytest.fixture(scope="session")
+def target():
+    """What node_python says of the python that runs the tests."""
+    return json.loads(subprocess.check_output([sys.executable, "-c", MODULES["node_python"].QUESTION]))
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A checkout that needs nothing but click, and that for one extra only."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "tiny"\nversion = "1"\n[project.optional-dependencies]\nmore = ["click"]\n'
+        '[tool.setuptools]\npy-modules = ["tiny"]\n'
+    )
+    (source / "tiny.py").write_text("ANSWER = 42\n")
+    return source
+
+
+@pytest.fixture
+def gather(run_module, source, tmp_path, target):
+    def gather(answer=42, **arguments):
+        (source / "tiny.py").write_text(f"ANSWER = {answer}\n")
+        include = ["pyproject.toml", "tiny.py", "missing.txt"]
+        shelf = str(tmp_path / "shelf")
+        return run_module(
+            MODULES["wheelhouse"], **{"source": str(source), "path": shelf, "include": include, "target": target, **arguments}
         )
-        (source / "tiny.py").write_text("ANSWER = 42\n")
-        return source
 
-    @pytest.fixture
-    def build(self, run_module, source, tmp_path):
-        def build(**arguments):
-            include = ["pyproject.toml", "tiny.py", "missing.txt"]
-            return run_module(
-                MODULES["wheelhouse"], source=str(source), path=str(tmp_path / "shelf"), include=include, **arguments
-            )
+    return gather
 
-        return build
 
-    def test_wheel_is_built_once_per_state_of_the_sources(self, build, source):
-        first = build()
+class TestWheelhouse:
+    def test_archive_is_made_once_per_state_of_the_sources(self, gather, source):
+        first = gather()
         assert first["changed"]
-        assert Path(first["wheel"]).is_file()
-        again = build()
+        assert Path(first["archive"]).is_file()
+        again = gather()
         assert not again["changed"]
         assert again["sha256"] == first["sha256"]
-        (source / "tiny.py").write_text("ANSWER = 43\n")
-        other = build()
+        other = gather(43)
         assert other["changed"]
         assert other["sha256"] != first["sha256"]
         assert sorted(path.name for path in source.iterdir()) == ["pyproject.toml", "tiny.py"], "the checkout stays clean"
 
-    def test_same_sources_give_the_same_bytes(self, build):
-        first = build()
-        Path(first["wheel"]).unlink()
-        assert build()["sha256"] == first["sha256"]
+    def test_archive_holds_the_wheel_pip_and_what_the_extras_need(self, gather):
+        assert [name.partition("-")[0] for name in gather()["wheels"]] == ["pip", "tiny"]
+        assert {name.partition("-")[0] for name in gather(extras=["more"])["wheels"]} == {"click", "pip", "tiny"}
 
-    def test_check_mode_tells_and_writes_nothing(self, build, tmp_path):
-        told = build(check=True)
+    def test_wheels_and_requirements_are_those_of_the_nodes_python_not_of_this_one(self, gather, target):
+        other = {**target, "markers": {**target["markers"], "python_version": "3.13", "python_full_version": "3.13.5"}}
+        wheels = gather(target=other, requirements=["msgpack", "tomli; python_version < '3.12'", "six; python_version >= '3.13'"])
+        assert any("-cp313-" in name for name in wheels["wheels"] if name.startswith("msgpack-"))
+        assert {name.partition("-")[0] for name in wheels["wheels"]} == {"msgpack", "pip", "six", "tiny"}
+
+    def test_a_node_without_glibc_is_refused(self, gather, target):
+        assert "use a node with glibc" in gather(target={**target, "libc": ""})["msg"]
+
+    def test_same_sources_give_the_same_bytes(self, gather):
+        first = gather()
+        Path(first["archive"]).unlink()
+        assert gather()["sha256"] == first["sha256"]
+
+    def test_check_mode_tells_and_writes_nothing(self, gather, tmp_path):
+        told = gather(check=True)
         assert told["changed"]
-        assert told["wheel"] == ""
+        assert told["archive"] == ""
         assert not (tmp_path / "shelf").exists()
 
-    def test_sources_that_do_not_build_fail_with_what_pip_says(self, build, source):
+    def test_sources_that_do_not_build_fail_with_what_pip_says(self, gather, source):
         (source / "pyproject.toml").write_text("[project\n")  # cut short
-        told = build()
+        told = gather()
         assert told["failed"]
         assert "TOMLDecodeError" in told["msg"]
 
-    def test_missing_checkout_is_refused(self, build, source):
+    def test_missing_checkout_is_refused(self, gather, source):
         (source / "pyproject.toml").unlink()
-        assert "source must be a checkout" in build()["msg"]
+        assert "source must be a checkout" in gather()["msg"]
 
 
 class TestWheelVenv:
     @pytest.fixture
-    def wheel(self, run_module, tmp_path):
-        source = tmp_path / "source"
-        source.mkdir()
-        (source / "pyproject.toml").write_text(
-            '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-            '[project]\nname = "tiny"\nversion = "1"\n[tool.setuptools]\npy-modules = ["tiny"]\n'
-        )
-
-        def wheel(answer):
-            (source / "tiny.py").write_text(f"ANSWER = {answer}\n")
-            return run_module(
-                MODULES["wheelhouse"],
-                source=str(source),
-                path=str(tmp_path / "shelf"),
-                include=["pyproject.toml", "tiny.py"],
-            )
-
-        return wheel
-
-    @pytest.fixture
     def hold(self, run_module, tmp_path):
-        def hold(built=None, **arguments):
-            wheel = {"wheel": built["wheel"], "sha256": built["sha256"]} if built else {}
-            return run_module(MODULES["wheel_venv"], path=str(tmp_path / "venv"), python=sys.executable, **wheel, **arguments)
+        def hold(gathered=None, **arguments):
+            archive = {"archive": gathered["archive"], "sha256": gathered["sha256"]} if gathered else {}
+            asked = {"path": str(tmp_path / "venv"), "python": sys.executable, "requirements": ["tiny"], **archive, **arguments}
+            return run_module(MODULES["wheel_venv"], **asked)
 
         return hold
 
@@ -145,39 +151,79 @@ class TestWheelVenv:
         python = tmp_path / "venv" / "bin" / "python"
         return int(subprocess.check_output([python, "-c", "import tiny; print(tiny.ANSWER)"]))
 
-    def test_wheel_is_installed_once_replaced_and_removed(self, hold, wheel, tmp_path):
-        one = wheel(1)
+    def test_the_first_release_is_in_use_at_once_the_next_when_it_is_made_so(self, hold, gather, tmp_path):
+        one = gather(1)
         told = hold(one, check=True)
         assert told["changed"]
-        assert not told["usable"]
+        assert (told["release"], told["active"]) == ("", "")
         assert not (tmp_path / "venv").exists()
 
-        assert hold(one)["changed"]
+        made = hold(one)
+        assert made["changed"]
+        assert made["release"] == made["active"]
         assert self.answer(tmp_path) == 1
         assert not hold(one)["changed"]
 
-        two = wheel(2)  # the same version, other bytes
+        two = gather(2)  # the same version, other bytes
         assert hold(two, check=True)["changed"]
-        assert hold(two)["changed"]
+        made = hold(two)
+        assert made["changed"]
+        assert made["release"] != made["active"]
+        assert self.answer(tmp_path) == 1, "what runs is not touched"
+
+        assert hold(two, state="active", check=True)["changed"]
+        before = Path(made["marker"]).stat().st_mtime_ns
+        assert hold(two, state="active")["changed"]
+        assert self.answer(tmp_path) == 2
+        assert Path(made["marker"]).stat().st_mtime_ns > before
+        assert not hold(two, state="active")["changed"]
+
+    def test_one_goes_back_to_the_release_before_and_forth_again(self, hold, gather, tmp_path):
+        hold(gather(1))
+        hold(gather(2), state="active")
+        assert hold(state="previous", check=True)["changed"]
+        assert hold(state="previous")["changed"]
+        assert self.answer(tmp_path) == 1
+        assert hold(state="previous")["changed"]
         assert self.answer(tmp_path) == 2
 
+    def test_without_a_release_before_there_is_no_way_back(self, hold, gather):
+        hold(gather(1))
+        assert "no previous release" in hold(state="previous")["msg"]
+
+    def test_old_releases_go_but_none_that_is_or_was_in_use(self, hold, gather, tmp_path):
+        for answer in range(1, 5):
+            hold(gather(answer), state="active", keep=2)
+        assert self.answer(tmp_path) == 4
+        assert len([path for path in (tmp_path / "venv.releases").iterdir() if path.is_dir()]) == 2
+        hold(state="previous")
+        assert self.answer(tmp_path) == 3
+
+    def test_all_of_it_is_removed(self, hold, gather, tmp_path):
+        hold(gather(1))
+        assert hold(state="absent", check=True)["changed"]
         assert hold(state="absent")["changed"]
         assert not hold(state="absent")["changed"]
-        assert not list(tmp_path.glob(".venv*")), "the lock goes with the environment"
+        assert not list(tmp_path.glob("venv*"))
+        assert not list(tmp_path.glob(".venv*")), "the lock goes with the releases"
 
-    def test_interrupted_install_is_repeated(self, hold, wheel, tmp_path):
-        one = wheel(1)
-        marker = Path(hold(one)["marker"])
-        marker.unlink()
-        (tmp_path / "venv" / "bin" / "python").unlink()
+    def test_interrupted_install_is_repeated(self, hold, gather, tmp_path):
+        one = gather(1)
+        release = Path(hold(one)["release"])
+        (release / ".installed.json").unlink()
+        (release / "bin" / "python").unlink()
         assert hold(one)["changed"]
         assert self.answer(tmp_path) == 1
 
-    def test_install_that_fails_leaves_no_marker_and_says_why(self, hold, tmp_path):
-        told = hold({"wheel": str(tmp_path / "no.whl"), "sha256": "0"})
+    def test_an_environment_of_another_make_is_not_touched(self, hold, gather, tmp_path):
+        (tmp_path / "venv").mkdir()
+        assert "environment of another make" in hold(gather(1))["msg"]
+
+    def test_install_that_fails_is_not_in_use_and_says_why(self, hold, tmp_path):
+        told = hold({"archive": str(tmp_path / "no.tar"), "sha256": "0"})
         assert told["failed"]
-        assert "no.whl" in told["msg"]
-        assert not (tmp_path / "venv" / ".installed.json").exists()
+        assert "no.tar" in told["msg"]
+        assert not (tmp_path / "venv").exists()
 
 
 class TestNodePrecheck:
@@ -193,6 +239,7 @@ class TestNodePrecheck:
                 "ipc_dir_max": 500,
                 "bind_address": "127.0.0.1",
                 "port": port,
+                "manager": "supervisor",
                 "config_file": str(tmp_path / "zeromq.conf"),
             }
             return run_module(MODULES["node_precheck"], **{**inputs, **arguments})
@@ -240,6 +287,10 @@ class TestNodePrecheck:
         old.write_text("#!/bin/sh\necho 3.9\n")
         old.chmod(0o755)
         assert "is version 3.9, too old" in ask(python=str(old))["msg"]
+
+    def test_where_systemd_does_not_run_supervisor_is_the_remedy(self, ask):
+        told = ask(manager="systemd")["msg"]
+        assert told == "zeromq_receiver_manager systemd: systemd does not run here; set zeromq_receiver_manager: supervisor"
 
     def test_every_problem_is_told_at_once(self, ask):
         assert len(ask(python="/nowhere/python3", ipc_dir_max=10)["msg"].splitlines()) == 2

@@ -72,18 +72,10 @@ def test_longest_directory_of_sockets_is_the_one_of_the_package():
     assert read(receiver, "vars/main.yml")["__zeromq_receiver_ipc_dir_max"] == address.IPC_DIR_BYTES
 
 
-def test_the_clients_of_the_stores_are_the_extras_of_the_package():
+def test_a_node_has_the_clients_of_all_stores():
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    stated = read(CHECKOUT / "roles" / "zeromq_receiver", "vars/main.yml")["__zeromq_receiver_clients"]
-    assert stated == {"redis": extras["redis"], "sentinel": extras["redis"], "consul": extras["consul"]}
-
-
-def test_every_matchmaker_of_the_package_can_be_chosen():
-    from openstack_zeromq import options as package  # noqa: PLC0415
-
-    choices = next(opt.type.choices for _, opts in package.list_opts() for opt in opts if opt.name == "rpc_zmq_matchmaker")
-    role = CHECKOUT / "roles" / "zeromq_receiver"
-    assert options(role)["zeromq_receiver_matchmaker"]["choices"] == list(choices)
+    stated = read(CHECKOUT / "roles" / "zeromq_receiver", "vars/main.yml")["__zeromq_receiver_extras"]
+    assert set(stated) == set(extras) - {"rollout", "test", "dev"}
 
 
 def test_probe_has_the_topics_that_the_local_ring_serves():
