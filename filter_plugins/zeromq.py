@@ -16,7 +16,12 @@ from ansible.errors import AnsibleFilterError
 
 PORT = 9501
 OWN_INPUT = re.compile(r"zeromq_[a-z]+_[a-z0-9_]+")
-PLAYBOOK_INPUTS = frozenset({"zeromq_deploy_serial", "zeromq_local_root", "zeromq_local_node"})
+PLAYBOOK_INPUTS = frozenset(
+    {
+        *("zeromq_deploy_hosts", "zeromq_deploy_serial", "zeromq_services_serial", "zeromq_services_state", "zeromq_verify_hosts", "zeromq_destroy_hosts", "zeromq_new_nodes", "zeromq_redeploy_nodes"),
+        *("zeromq_removed_nodes", "zeromq_local_root", "zeromq_local_node"),
+    }
+)
 
 
 def node_name(host: str, hostvars: Mapping) -> str:
@@ -37,21 +42,40 @@ def endpoints(hosts: Iterable[str], hostvars: Mapping) -> dict[str, dict[str, ob
     return {node_name(host, hostvars): endpoint(host, hostvars) for host in hosts}
 
 
-def ring(topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping) -> dict[str, list[str]]:
-    """Topic -> node names, out of topic -> inventory group (or a list of groups).
+def named(names: str | list[str], hosts: Iterable[str], hostvars: Mapping) -> list[str]:
+    """Those of `hosts` that `names` means, by their names as nodes or in the inventory; a text has commas between names.
+
+    :raises AnsibleFilterError: a name is none of theirs.
+    """
+    asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else [str(name) for name in names]
+    known = {name: host for host in hosts for name in (node_name(host, hostvars), host)}
+    unknown = sorted({name for name in asked if name} - known.keys())
+    if unknown:
+        raise AnsibleFilterError(
+            f"the group zeromq has no node {', '.join(unknown)}; add it to the inventory or correct the name "
+            f"(it has: {', '.join(sorted(known))})"
+        )
+    return sorted({known[name] for name in asked if name})
+
+
+def ring(
+    topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping, leaving: Iterable[str] = ()
+) -> dict[str, list[str]]:
+    """Topic -> node names, out of topic -> inventory group (or a list of groups), without the hosts that are `leaving`.
 
     :raises AnsibleFilterError: a topic names a group that the inventory lacks.
     """
     hosts: dict[str, list[str]] = {}
-    for topic, named in topics.items():
+    gone = set(leaving)
+    for topic, served_by in topics.items():
         members: set[str] = set()
-        for group in [named] if isinstance(named, str) else named:
+        for group in [served_by] if isinstance(served_by, str) else served_by:
             if group not in groups:
                 raise AnsibleFilterError(
                     f"zeromq_matchmaker_topics: topic {topic} names the group {group}, which the inventory lacks; "
                     f"add the group or correct the name (it has: {', '.join(sorted(groups))})"
                 )
-            members.update(node_name(host, hostvars) for host in groups[group])
+            members.update(node_name(host, hostvars) for host in groups[group] if host not in gone)
         hosts[topic] = sorted(members)
     return hosts
 
@@ -146,6 +170,7 @@ class FilterModule:
             "supervisor_ini": supervisor_ini,
             "zeromq_contradictions": contradictions,
             "zeromq_endpoints": endpoints,
+            "zeromq_named": named,
             "zeromq_ring": ring,
             "zeromq_unknown_inputs": unknown_inputs,
         }

@@ -63,6 +63,21 @@ options:
       - Counts in check mode only, where they are not changed, to tell the restart that a real run does.
     type: bool
     default: false
+  restart:
+    description: Restart a program that runs, though nothing changed.
+    type: bool
+    default: false
+  farewell:
+    description:
+      - A command, word by word, that runs before a running program is stopped or restarted, for instance one that drains it.
+      - When it fails the step is done all the same, with a warning.
+    type: list
+    elements: str
+    default: []
+  farewell_timeout:
+    description: Seconds that O(farewell) may take at most.
+    type: int
+    default: 120
   timeout:
     description: Seconds to wait at most for each step.
     type: int
@@ -98,6 +113,9 @@ ARGUMENT_SPEC = {
     "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
     "newer": {"type": "list", "elements": "path", "default": []},
     "pending": {"type": "bool", "default": False},
+    "restart": {"type": "bool", "default": False},
+    "farewell": {"type": "list", "elements": "str", "default": []},
+    "farewell_timeout": {"type": "int", "default": 120},
     "timeout": {"type": "int", "default": 30},
 }
 
@@ -136,9 +154,11 @@ def main() -> None:
     asked = module.params
     supervisor = Supervisor(Path(asked["config"]), asked["supervisord"], asked["timeout"])
     try:
-        about_to_change = module.check_mode and asked["pending"]
-        actions = plan(look(supervisor, asked, about_to_change), asked["state"], asked["program"])
+        found = look(supervisor, asked, due=asked["restart"] or (module.check_mode and asked["pending"]))
+        actions = plan(found, asked["state"], asked["program"])
         if not module.check_mode:
+            if asked["farewell"] and disturbs(found, actions):
+                farewell(asked["farewell"], asked["farewell_timeout"], module.warn)
             for action in actions:
                 supervisor.apply(action, asked["program"])
             if asked["state"] == "started":
@@ -149,8 +169,8 @@ def main() -> None:
     module.exit_json(changed=bool(actions), actions=actions, pid=pid)
 
 
-def look(supervisor: Supervisor, asked: dict, about_to_change: bool) -> Snapshot:
-    """Ask the system what there is; changes nothing (supervisord only reads its files again)."""
+def look(supervisor: Supervisor, asked: dict, due: bool) -> Snapshot:
+    """Ask the system what there is; changes nothing (supervisord only reads its files again). `due`: a restart is."""
     daemon = supervisor.daemon()
     strays = tuple(supervisor.strays(daemon))
     if daemon is None:
@@ -163,7 +183,7 @@ def look(supervisor: Supervisor, asked: dict, about_to_change: bool) -> Snapshot
         daemon_outdated=newer_than(daemon, [asked["config"]]),
         redefined=supervisor.reread(program),
         program=info["statename"] if info else None,
-        outdated=about_to_change or (pid > 0 and newer_than(pid, asked["newer"])),
+        outdated=due or (pid > 0 and newer_than(pid, asked["newer"])),
         strays=strays,
     )
 
@@ -178,6 +198,24 @@ def plan(found: Snapshot, state: str, program: str | None) -> list[str]:
     if found.daemon_outdated:
         return [*steps, "shut supervisord down", "start supervisord"]
     return steps + _steps_to_run(found)
+
+
+def disturbs(found: Snapshot, actions: list[str]) -> bool:
+    """Whether one of `actions` ends a program that works."""
+    return found.program == "RUNNING" and not {"stop", "remove", "shut supervisord down"}.isdisjoint(actions)
+
+
+def farewell(command: list[str], timeout: float, warn: Callable[[str], None]) -> None:
+    """Let the program prepare for its end; `warn` hears when it did not."""
+    try:
+        subprocess.run(  # noqa: S603 - our own arguments, no shell
+            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+        )
+    except subprocess.CalledProcessError as fault:
+        said = (fault.stderr.strip() or fault.stdout.strip() or f"exit status {fault.returncode}").splitlines()
+        warn(f"stopped though {shlex.join(command)} failed: {said[-1]}")
+    except (OSError, subprocess.TimeoutExpired) as fault:
+        warn(f"stopped though {shlex.join(command)} failed: {fault}")
 
 
 def _steps_away(found: Snapshot, program: str | None) -> list[str]:

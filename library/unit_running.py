@@ -56,6 +56,21 @@ options:
       - Counts in check mode only, where they are not changed, to tell the restart that a real run does.
     type: bool
     default: false
+  restart:
+    description: Restart a service that runs, though nothing changed.
+    type: bool
+    default: false
+  farewell:
+    description:
+      - A command, word by word, that runs before a running service is stopped or restarted, for instance one that drains it.
+      - When it fails the step is done all the same, with a warning.
+    type: list
+    elements: str
+    default: []
+  farewell_timeout:
+    description: Seconds that O(farewell) may take at most.
+    type: int
+    default: 120
   timeout:
     description: Seconds to wait at most for each step.
     type: int
@@ -90,6 +105,9 @@ ARGUMENT_SPEC = {
     "enabled": {"type": "bool", "default": True},
     "newer": {"type": "list", "elements": "path", "default": []},
     "pending": {"type": "bool", "default": False},
+    "restart": {"type": "bool", "default": False},
+    "farewell": {"type": "list", "elements": "str", "default": []},
+    "farewell_timeout": {"type": "int", "default": 120},
     "timeout": {"type": "int", "default": 30},
 }
 
@@ -137,13 +155,15 @@ def main() -> None:
     asked = module.params
     systemd = Systemd(asked["timeout"])
     name = asked["name"] if asked["name"].endswith(SUFFIXES) else f"{asked['name']}.service"
-    about_to_change = module.check_mode and asked["pending"]
+    due = asked["restart"] or (module.check_mode and asked["pending"])
     try:
-        service = systemd.look(name, asked["newer"], about_to_change)
+        service = systemd.look(name, asked["newer"], due)
         sockets = [systemd.look(socket) for socket in asked["sockets"]]
         refuse((service, *sockets), asked["state"], module.check_mode)
         actions = plan(service, sockets, asked["state"], asked["enabled"])
         if not module.check_mode:
+            if asked["farewell"] and disturbs(service, actions):
+                systemd.farewell(asked["farewell"], asked["farewell_timeout"], module.warn)
             for action in actions:
                 systemd.apply(action)
             if asked["state"] == "started":
@@ -181,6 +201,11 @@ def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool = Tru
     return [*steps, f"restart {service.name}"] if service.outdated or not service.alive else steps
 
 
+def disturbs(service: Unit, actions: Iterable[str]) -> bool:
+    """Whether one of `actions` ends a process that works."""
+    return service.active == "active" and not {f"stop {service.name}", f"restart {service.name}"}.isdisjoint(actions)
+
+
 def _steps_away(unit: Unit) -> list[str]:
     if not unit.there and unit.active in AT_REST:
         return []
@@ -196,8 +221,8 @@ class Systemd:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
 
-    def look(self, name: str, newer: Iterable[str] = (), about_to_change: bool = False) -> Unit:
-        """Ask what there is; changes nothing.
+    def look(self, name: str, newer: Iterable[str] = (), due: bool = False) -> Unit:
+        """Ask what there is; changes nothing. `due`: a restart is, whatever the files say.
 
         :raises UnitError: no systemd answers.
         """
@@ -217,7 +242,7 @@ class Systemd:
             sub=facts["SubState"],
             boots=facts.get("UnitFileState") == "enabled",
             stale=facts["NeedDaemonReload"] == "yes",
-            outdated=about_to_change or (started is not None and newer_than(started, [*files, *newer])),
+            outdated=due or (started is not None and newer_than(started, [*files, *newer])),
             pid=int(facts.get("MainPID", 0)),
             settled=facts.get("Type", "notify") == "notify" or (started is not None and time.time() - started > STEADY),
         )
@@ -235,6 +260,13 @@ class Systemd:
             self._run("systemctl", "--quiet", verb, "--", name)
         elif self._run("systemctl", "--quiet", verb, "--", name).returncode != 0:
             raise UnitError(f"{name} cannot be opened\n{self._journal(name)}")
+
+    def farewell(self, command: list[str], timeout: float, warn: Callable[[str], None]) -> None:
+        """Let the service prepare for its end; `warn` hears when it did not."""
+        done = self._run(*command, timeout=timeout)
+        if done.returncode != 0:
+            said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()
+            warn(f"stopped though {shlex.join(command)} failed: {said[-1]}")
 
     def wait_until_up(self, name: str) -> Unit:
         """:raises UnitError: it is not up in time."""
@@ -256,7 +288,8 @@ class Systemd:
         done = self._run("journalctl", f"--unit={name}", f"--lines={lines}", "--no-pager", "--output=cat", "--quiet")
         return done.stdout.rstrip() or "(nothing in the journal)"
 
-    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+        timeout = self._timeout if timeout is None else timeout
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
         try:
             return subprocess.run(  # noqa: S603 - our own arguments, no shell
@@ -266,12 +299,12 @@ class Systemd:
                 capture_output=True,
                 text=True,
                 env=environment,
-                timeout=self._timeout,
+                timeout=timeout,
             )
         except FileNotFoundError:
             return subprocess.CompletedProcess(command, 127, "", f"there is no {command[0]}")
         except subprocess.TimeoutExpired:
-            return subprocess.CompletedProcess(command, 124, "", f"no end within {self._timeout:g} s")
+            return subprocess.CompletedProcess(command, 124, "", f"no end within {timeout:g} s")
 
 
 def since(facts: Mapping[str, str]) -> float | None:

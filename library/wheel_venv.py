@@ -38,7 +38,8 @@ options:
   state:
     description:
       - V(present) installs the release, V(active) also makes it the active one.
-      - V(previous) makes the release active again that was so before, whichever is asked for.
+      - V(previous) makes the release active again that was so before the one that is asked for; there is nothing to do when that
+        one is not active, so what was interrupted can be repeated.
       - V(absent) removes all releases.
     type: str
     choices: [present, active, previous, absent]
@@ -135,7 +136,7 @@ class Places:
 def main() -> None:
     module = AnsibleModule(
         argument_spec=ARGUMENT_SPEC,
-        required_if=[("state", state, ("archive", "sha256", "requirements")) for state in ("present", "active")],
+        required_if=[("state", state, ("archive", "sha256", "requirements")) for state in ("present", "active", "previous")],
         supports_check_mode=True,
     )
     asked, places = module.params, Places(Path(module.params["path"]))
@@ -171,11 +172,9 @@ def act(asked: dict, places: Places, dry: bool) -> tuple[bool, Path | None]:
         raise VenvError(
             f"{places.link} is no symbolic link: an environment of another make is there; remove it, or choose another path"
         )
-    if asked["state"] == "previous":
-        if places.previous is None:
-            raise VenvError(f"{places.link} has no previous release to go back to; install the one you want from its checkout")
-        return activate(places, places.previous, dry), places.previous
     release = places.releases / named_for(asked)
+    if asked["state"] == "previous":
+        return go_back(places, release, dry), release
     changed = install(asked, release, dry)
     if asked["state"] == "active" or places.active is None or not _installed(places.active):
         changed = activate(places, release, dry) or changed
@@ -233,6 +232,18 @@ def activate(places: Places, release: Path, dry: bool) -> bool:
         turned.replace(places.link)
         _write(places.marker, {"active": release.name, "previous": before.name if before else ""})
     return True
+
+
+def go_back(places: Places, release: Path, dry: bool) -> bool:
+    """From `release` to what was active before it; True when it was active.
+
+    :raises VenvError: nothing was active before it, or it is gone.
+    """
+    if places.active != release:
+        return False
+    if places.previous is None:
+        raise VenvError(f"{places.link} has no previous release to go back to; install the one you want from its checkout")
+    return activate(places, places.previous, dry)
 
 
 def prune(places: Places, release: Path, keep: int) -> None:

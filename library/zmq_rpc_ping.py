@@ -96,6 +96,10 @@ msg:
   description: What is known when nobody answers, with the remedy.
   returned: failure
   type: str
+receiver:
+  description: False when this node has no receiver that runs, so that nothing is known about who should have answered.
+  returned: always
+  type: bool
 """
 
 ARGUMENT_SPEC = {
@@ -134,7 +138,7 @@ def main() -> None:
         said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()
         module.fail_json(msg=f"the call could not be made: {said[-1]}")
     if pong.pop("error") or done.returncode:
-        module.fail_json(msg=json.loads(done.stdout)["error"])
+        module.fail_json(msg=json.loads(done.stdout)["error"], receiver=pong.get("receiver", True))
     module.exit_json(changed=False, **pong)
 
 

@@ -49,17 +49,21 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Pong:
     """`latency_ms`: min, median, max; `answered_by`: the nodes, where they say so; `remote_error`: what a service answered that
-    does not know the method; `error`: why the calls failed, empty when they did not."""
+    does not know the method; `error`: why the calls failed, empty when they did not; `receiver`: false when they failed because
+    this node has none that runs, which says nothing about who should have answered."""
 
     latency_ms: dict[str, float] = field(default_factory=dict)
     answered_by: list[str] = field(default_factory=list)
     remote_error: str = ""
     error: str = ""
+    receiver: bool = True
 
 
 def ping(conf: cfg.ConfigOpts, question: Question) -> Pong:
     """Call once to set up the path, then `count` times with a clock; `conf` is that of a service of this node."""
     settings = options.settings(conf)
+    if missing := _missing_receiver(settings):
+        return Pong(error=missing, receiver=False)
     deadline = time.monotonic() + question.timeout
     target = oslo_messaging.Target(exchange=question.exchange, topic=question.topic, server=question.server or None)
     client = oslo_messaging.get_rpc_client(oslo_messaging.get_rpc_transport(conf, url=TRANSPORT_URL), target)
@@ -89,6 +93,17 @@ def ping(conf: cfg.ConfigOpts, question: Question) -> Pong:
     timed = times[1:]
     latency = {"min": min(timed), "median": statistics.median(timed), "max": max(timed)}
     return Pong({name: round(ms, 2) for name, ms in latency.items()}, sorted(answers - {""}), remote)
+
+
+def _missing_receiver(settings: options.Settings) -> str:
+    """Why no receiver of this node can be asked; empty when one can, or answers others only."""
+    try:
+        admin.ask(settings.ipc_dir, "status")
+    except PermissionError:
+        return ""
+    except (OSError, ValueError) as exc:
+        return f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?"
+    return ""
 
 
 def why(settings: options.Settings, question: Question) -> str:

@@ -178,25 +178,29 @@ class TestWheelVenv:
         assert Path(made["marker"]).stat().st_mtime_ns > before
         assert not hold(two, state="active")["changed"]
 
-    def test_one_goes_back_to_the_release_before_and_forth_again(self, hold, gather, tmp_path):
+    def test_one_goes_back_to_the_release_before_once_and_forth_again(self, hold, gather, tmp_path):
         hold(gather(1))
-        hold(gather(2), state="active")
-        assert hold(state="previous", check=True)["changed"]
-        assert hold(state="previous")["changed"]
+        two = gather(2)
+        hold(two, state="active")
+        assert hold(two, state="previous", check=True)["changed"]
+        assert hold(two, state="previous")["changed"]
         assert self.answer(tmp_path) == 1
-        assert hold(state="previous")["changed"]
+        assert not hold(two, state="previous")["changed"], "a roll back that was interrupted can be repeated"
+        assert hold(two, state="active")["changed"]
         assert self.answer(tmp_path) == 2
 
     def test_without_a_release_before_there_is_no_way_back(self, hold, gather):
-        hold(gather(1))
-        assert "no previous release" in hold(state="previous")["msg"]
+        one = gather(1)
+        hold(one)
+        assert "no previous release" in hold(one, state="previous")["msg"]
 
     def test_old_releases_go_but_none_that_is_or_was_in_use(self, hold, gather, tmp_path):
         for answer in range(1, 5):
-            hold(gather(answer), state="active", keep=2)
+            gathered = gather(answer)
+            hold(gathered, state="active", keep=2)
         assert self.answer(tmp_path) == 4
         assert len([path for path in (tmp_path / "venv.releases").iterdir() if path.is_dir()]) == 2
-        hold(state="previous")
+        hold(gathered, state="previous")
         assert self.answer(tmp_path) == 3
 
     def test_all_of_it_is_removed(self, hold, gather, tmp_path):

@@ -85,6 +85,7 @@ def test_it_says_that_nobody_serves_the_topic(fabric, ask):
     assert told["failed"]
     assert "topic nothing: no answer within 4 s" in told["msg"]
     assert "the matchmaker knows no host of nothing; start a service" in told["msg"]
+    assert told["receiver"]
 
 
 def test_it_says_that_the_link_is_down(fabric, ask):
@@ -109,7 +110,9 @@ def test_it_ends_in_time_when_a_service_hangs(fabric, ask):
 
 def test_it_says_that_no_receiver_runs_here(fabric, ask):
     fabric.stop("n1")
-    assert "is oslo-messaging-zmq-receiver running?" in ask(fabric, server="n2")["msg"]
+    told = ask(fabric, server="n2", timeout=60)  # and says so at once
+    assert "is oslo-messaging-zmq-receiver running?" in told["msg"]
+    assert not told["receiver"]
 
 
 def test_what_cannot_be_asked_is_refused(fabric, ask, run_module, tmp_path):
