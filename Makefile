@@ -60,7 +60,7 @@ demo-down: rollout-venv ## Stop the demo and remove its files
 	@$(BIN)/ansible-playbook playbooks/destroy.yml $(ARGS)
 
 .PHONY: lab
-lab: lab-packages rollout-venv ## Five machines with systemd in containers, and the bus rolled out to them over ssh; needs root
+lab: lab-packages stores rollout-venv ## Five machines with systemd in containers, and the bus rolled out to them over ssh; needs root
 	@$(PYTHON) tools/lab.py up
 	@$(BIN)/ansible-playbook --inventory inventories/lab site.yml $(ARGS)
 	@echo

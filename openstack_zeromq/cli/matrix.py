@@ -1,15 +1,19 @@
 """The matrix: who reached whom, and in how many milliseconds, on one screen.
 
-Rows are senders, columns receivers. Colour only repeats what the words say, so it reads as well in a log file.
+Rows are senders, columns receivers. Where the columns do not fit, a row counts whom it reached instead; and of very many rows only
+those are drawn that an operator looks for, the failed and the slowest. Colour only repeats what the words say, so it reads as well
+in a log file.
 """
 
 import io
 import json
+import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,12 +21,14 @@ from openstack_zeromq.cli.page import page
 from openstack_zeromq.cli.report import Outcome, Report, ReportError
 
 GOOD, BAD = "green", "bold red"
+ROWS = 40
+"""More rows than these are no picture any more."""
 
 
 def draw(reports: Sequence[Report]) -> Group:
     """The table, a line for each failure, and the summary."""
     failures = [Text(f"FAILED  {sentence}", style=BAD) for report in reports for sentence in report.failures()]
-    return Group(_table(reports), *failures, _summary(reports))
+    return Group(_Fitting(reports), *failures, _summary(reports))
 
 
 def text(reports: Sequence[Report], *, colour: bool, width: int = 100) -> str:
@@ -62,16 +68,66 @@ def matrix(file: Path, html: Path | None) -> None:
         raise SystemExit(1)
 
 
+class _Fitting:
+    """The widest table that the screen has room for."""
+
+    def __init__(self, reports: Sequence[Report]) -> None:
+        self._reports = reports
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = _table(self._reports)
+        fits = Measurement.get(console, options.update(width=10_000), table).maximum <= options.max_width
+        yield table if fits and len(self._reports) <= ROWS else _counts(self._reports)
+
+
 def _table(reports: Sequence[Report]) -> Table:
+    """A column for every node."""
     peers = sorted({peer for report in reports for peer in report.calls})
-    table = Table(title="calls from row to column, median round trip", title_style="", title_justify="left")
-    table.add_column("from", no_wrap=True)
-    for heading in (*peers, "any node", "fanout", "notification"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _headed("calls from row to column, median round trip", *peers)
     for report in reports:
         calls = [_time(report.calls[peer]) if peer in report.calls else Text("-") for peer in peers]
         table.add_row(report.node, *calls, _time(report.bare), _reached(report), _taken(report.notification))
     return table
+
+
+def _counts(reports: Sequence[Report]) -> Table:
+    """How many nodes a row has reached, and which was the slowest."""
+    table = _headed("calls from row to all nodes, median round trip", "reached", "median", "slowest")
+    drawn = sorted(sorted(reports, key=_urgency)[:ROWS], key=lambda report: report.node)
+    for report in drawn:
+        table.add_row(
+            report.node, *_called(report), _time(report.bare), _reached(report), _taken(report.notification)
+        )
+    if len(drawn) < len(reports):
+        table.caption = f"of {len(reports)} rows those that failed, and the slowest"
+    return table
+
+
+def _headed(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_style="", title_justify="left", caption_style="", caption_justify="left")
+    table.add_column("from", no_wrap=True)
+    for heading in (*columns, "any node", "fanout", "notification"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _urgency(report: Report) -> tuple[bool, float]:
+    """What failed comes first, then what was slow."""
+    return report.ok, -max(_times(report), default=0.0)
+
+
+def _called(report: Report) -> tuple[Text, Text, Text]:
+    answered = sum(outcome.ok for outcome in report.calls.values())
+    words = Text(f"{answered} of {len(report.calls)}", style=GOOD if answered == len(report.calls) else BAD)
+    times = _times(report)
+    if not times:
+        return words, Text("-"), Text("-")
+    slowest = max((outcome.ms, peer) for peer, outcome in report.calls.items() if outcome.ok and outcome.ms is not None)
+    return words, Text(f"{statistics.median(times):.1f} ms"), Text(f"{slowest[0]:.1f} ms {slowest[1]}")
+
+
+def _times(report: Report) -> list[float]:
+    return [outcome.ms for outcome in report.calls.values() if outcome.ok and outcome.ms is not None]
 
 
 def _time(outcome: Outcome) -> Text:

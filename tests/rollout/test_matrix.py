@@ -39,6 +39,27 @@ def test_green_matrix_without_colours_reads_like_this():
     ]
 
 
+def test_where_the_columns_do_not_fit_a_row_counts_whom_it_reached():
+    calls = {f"node{number}": Outcome(ok=True, ms=float(number), by=f"node{number}") for number in range(1, 6)}
+    green, lost = report("node1", calls=calls), report("node2", calls={**calls, "node5": Outcome.failed("no answer")})
+    assert matrix.text([green, lost], colour=False, width=80).splitlines()[2:6] == [
+        "┃ from  ┃ reached ┃ median ┃      slowest ┃ any node ┃ fanout ┃ notification ┃",
+        "┡━━━━━━━╇━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━━━┩",
+        "│ node1 │  5 of 5 │ 3.0 ms │ 5.0 ms node5 │   2.5 ms │ 3 of 3 │     to node3 │",
+        "│ node2 │  4 of 5 │ 2.5 ms │ 4.0 ms node4 │   2.5 ms │ 3 of 3 │     to node3 │",
+    ]
+
+
+def test_of_hundreds_of_rows_the_failed_and_the_slowest_are_drawn():
+    many = [report(f"n{number:03}", calls={"node1": Outcome(ok=True, ms=float(number), by="node1")}) for number in range(300)]
+    many[7] = report("n007", calls={"node1": Outcome.failed("no answer")})
+    text = matrix.text(many, colour=False, width=100)
+    assert "│ n007 " in text
+    assert "│ n299 " in text
+    assert "│ n100 " not in text
+    assert "of 300 rows those that failed, and the slowest" in text
+
+
 def test_failure_is_readable_without_colours():
     text = matrix.text([GREEN[0], LOST], colour=False)
     assert "FAILED │" in text
