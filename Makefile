@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
 # Scenarios of molecule/ that `make molecule` runs, one after the other.
-SCENARIOS ?= local
+SCENARIOS ?= local default redis catalog other rolling
 # Options of the soak run; `SOAK=--help` shows them.
 SOAK     ?=
 
@@ -104,7 +104,7 @@ soak: dev-venv ## A quarter of an hour of load while receivers are killed and se
 	$(BIN)/python -W ignore::DeprecationWarning tests/soak/run.py $(SOAK)
 
 .PHONY: molecule
-molecule: dev-venv ## The rollout: check, converge, idempotence, a kill -9, verify, destroy
+molecule: lab-packages stores dev-venv ## The rollout in each scenario of molecule/: check, converge, idempotence, break, verify, check
 	@for scenario in $(SCENARIOS); do $(BIN)/molecule test --scenario-name $$scenario || exit; done
 
 .PHONY: test-pythons

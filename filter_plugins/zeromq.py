@@ -18,7 +18,16 @@ PORT = 9501
 OWN_INPUT = re.compile(r"zeromq_[a-z]+_[a-z0-9_]+")
 PLAYBOOK_INPUTS = frozenset(
     {
-        *("zeromq_deploy_hosts", "zeromq_deploy_serial", "zeromq_services_serial", "zeromq_services_state", "zeromq_verify_hosts", "zeromq_destroy_hosts", "zeromq_new_nodes", "zeromq_redeploy_nodes"),
+        *(
+            "zeromq_deploy_hosts",
+            "zeromq_deploy_serial",
+            "zeromq_services_serial",
+            "zeromq_services_state",
+            "zeromq_verify_hosts",
+            "zeromq_destroy_hosts",
+            "zeromq_new_nodes",
+            "zeromq_redeploy_nodes",
+        ),
         *("zeromq_removed_nodes", "zeromq_local_root", "zeromq_local_node"),
     }
 )

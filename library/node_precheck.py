@@ -98,6 +98,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     asked = module.params
     problems = [
+        *check_system(),
         *check_python(asked["python"]),
         *check_manager(asked["manager"]),
         *check_ipc_dir(asked["ipc_dir"], asked["ipc_dir_max"]),
@@ -107,6 +108,15 @@ def main() -> None:
     if problems:
         module.fail_json(msg="\n".join(problems))
     module.exit_json(changed=False)
+
+
+def check_system() -> Iterator[str]:
+    try:
+        libc = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (ValueError, OSError):
+        libc = ""
+    if not libc.startswith("glibc "):
+        yield f"{sys.platform} without glibc: there are no wheels for it; use Debian 12 or 13, or another Linux with glibc"
 
 
 def check_python(python: str) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """The matrix: who reached whom, and in how many milliseconds, on one screen.
 
-Rows are senders, columns receivers. Where the columns do not fit, a row counts whom it reached instead; and of very many rows only
-those are drawn that an operator looks for, the failed and the slowest. Colour only repeats what the words say, so it reads as well
-in a log file.
+Rows are senders, columns receivers. Where the columns do not fit, a row counts whom it reached instead; of very many rows only
+those are drawn that an operator looks for, the failed and the slowest. Colour only repeats what the words say, so it reads well in
+a log file, too.
 """
 
 import io
@@ -95,9 +95,7 @@ def _counts(reports: Sequence[Report]) -> Table:
     table = _headed("calls from row to all nodes, median round trip", "reached", "median", "slowest")
     drawn = sorted(sorted(reports, key=_urgency)[:ROWS], key=lambda report: report.node)
     for report in drawn:
-        table.add_row(
-            report.node, *_called(report), _time(report.bare), _reached(report), _taken(report.notification)
-        )
+        table.add_row(report.node, *_called(report), _time(report.bare), _reached(report), _taken(report.notification))
     if len(drawn) < len(reports):
         table.caption = f"of {len(reports)} rows those that failed, and the slowest"
     return table

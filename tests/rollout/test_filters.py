@@ -31,6 +31,20 @@ def test_ring_has_short_names_sorted_and_once():
     assert filters.ring(topics, GROUPS, HOSTVARS) == {"compute": ["n1", "three"], "all": ["n1", "n2", "three"], "none": []}
 
 
+def test_ring_leaves_out_who_leaves():
+    assert filters.ring({"compute": "computes"}, GROUPS, HOSTVARS, ["n3"]) == {"compute": ["n1"]}
+
+
+@pytest.mark.parametrize("names", ["three,n1", "three , n1.example.com,", ["n3", "n1"]])
+def test_hosts_are_named_as_nodes_or_as_in_the_inventory(names):
+    assert filters.named(names, HOSTVARS, HOSTVARS) == ["n1.example.com", "n3"]
+
+
+def test_name_that_no_host_has_is_refused():
+    with pytest.raises(AnsibleFilterError, match=r"has no node n9; add it to the inventory or correct the name \(it has: n1, "):
+        filters.named("n1,n9", HOSTVARS, HOSTVARS)
+
+
 def test_topic_with_a_group_that_is_missing_is_refused():
     with pytest.raises(AnsibleFilterError, match="topic compute names the group compute, which the inventory lacks"):
         filters.ring({"compute": "compute"}, GROUPS, HOSTVARS)

@@ -292,6 +292,10 @@ class TestNodePrecheck:
         old.chmod(0o755)
         assert "is version 3.9, too old" in ask(python=str(old))["msg"]
 
+    def test_system_without_glibc_is_refused(self, ask, monkeypatch):
+        monkeypatch.setattr(MODULES["node_precheck"].os, "confstr", lambda _name: None)
+        assert "use Debian 12 or 13, or another Linux with glibc" in ask()["msg"]
+
     def test_where_systemd_does_not_run_supervisor_is_the_remedy(self, ask):
         told = ask(manager="systemd")["msg"]
         assert told == "zeromq_receiver_manager systemd: systemd does not run here; set zeromq_receiver_manager: supervisor"

@@ -125,6 +125,20 @@ class TestWithARealSupervisord:
         keep()
         assert keep(check=True, pending=True)["actions"] == ["stop", "start"]
 
+    def test_program_is_prepared_for_its_end_only_when_it_ends(self, keep, place):
+        farewell = ["touch", str(place / "farewell")]
+        first = keep(farewell=farewell)
+        assert not keep(farewell=farewell)["changed"]
+        assert keep(farewell=farewell, restart=True, check=True)["actions"] == ["stop", "start"]
+        assert not (place / "farewell").exists()
+        assert keep(farewell=farewell, restart=True)["pid"] != first["pid"]
+        assert (place / "farewell").exists()
+
+    @pytest.mark.parametrize("farewell", [["sh", "-c", "echo still busy; exit 3"], ["/nowhere/zmqctl"]])
+    def test_program_ends_though_its_farewell_fails(self, keep, farewell):
+        first = keep()
+        assert keep(farewell=farewell, restart=True)["pid"] != first["pid"]
+
     def test_changed_program_is_replaced(self, keep, place):
         first = keep()
         self.write_program(place, "sleep 987654322")

@@ -66,6 +66,31 @@ def test_plan_to_be_absent(service, socket, steps):
     assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "absent") == steps
 
 
+@pytest.mark.parametrize(
+    ("found", "steps", "disturbed"),
+    [
+        (UP, ["restart it.service"], True),
+        (UP, ["stop it.service", "restart it.socket", "start it.service"], True),
+        (UP, ["reload systemd", "enable it.service"], False),
+        ({"active": "failed"}, ["start it.service"], False),
+        ({**UP, "active": "activating", "sub": "auto-restart"}, ["restart it.service"], False),
+    ],
+)
+def test_only_a_service_that_works_is_prepared_for_its_end(found, steps, disturbed):
+    assert unit_running.disturbs(Unit("it.service", **found), steps) == disturbed
+
+
+def test_a_farewell_that_fails_or_takes_too_long_is_a_warning():
+    warnings = []
+    systemd = unit_running.Systemd(5)
+    systemd.farewell(["true"], 5, warnings.append)
+    assert not warnings
+    systemd.farewell(["sh", "-c", "echo still busy; exit 3"], 5, warnings.append)
+    systemd.farewell(["sleep", "60"], 0.2, warnings.append)
+    assert "still busy" in warnings[0]
+    assert "no end within 0.2 s" in warnings[1]
+
+
 def test_what_is_not_to_start_at_boot_is_disabled():
     assert unit_running.plan(Unit("it.service", **UP), [], "started", enabled=False) == ["disable it.service"]
 
