@@ -139,7 +139,7 @@ def main() -> None:
         module.fail_json(msg=f"the call could not be made: {said[-1]}")
     if pong.pop("error") or done.returncode:
         module.fail_json(msg=json.loads(done.stdout)["error"], receiver=pong.get("receiver", True))
-    module.exit_json(changed=False, **pong)
+    module.exit_json(changed=False, **{"receiver": True, **pong})
 
 
 def command(params: dict) -> list[str]:

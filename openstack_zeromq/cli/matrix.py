@@ -1,8 +1,8 @@
 """The matrix: who reached whom, and in how many milliseconds, on one screen.
 
 Rows are senders, columns receivers. Where the columns do not fit, a row counts whom it reached instead; of very many rows only
-those are drawn that an operator looks for, the failed and the slowest. Colour only repeats what the words say, so it reads well in
-a log file, too.
+those are drawn that an operator looks for, the failed and the slowest. Colour only repeats what the words say, so it reads as
+well in a log file.
 """
 
 import io

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -102,6 +103,10 @@ def _reason(exc: BaseException) -> str:
     cause = exc.__cause__ or exc.__context__
     if isinstance(cause, ConnectionRefusedError):
         return "the connection is refused"
+    if isinstance(exc, MasterNotFoundError):
+        what, _, sentinels = str(exc).partition(" : ")  # each of which is shown with all that it is made of
+        each = sorted(set(re.findall(r" - ([^<>]+?)(?:, <|$)", sentinels)))
+        return " - ".join([what, *([", ".join(each)] if each else [])])
     return str(exc).rstrip(".") or ("it is silent" if isinstance(exc, TimeoutError) else type(exc).__name__)
 
 
