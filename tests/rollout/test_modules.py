@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ports import free_port
 
 from .conftest import CHECKOUT, load
 
@@ -234,15 +235,12 @@ class TestNodePrecheck:
     @pytest.fixture
     def ask(self, run_module, tmp_path):
         def ask(**arguments):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
             inputs = {
                 "python": sys.executable,
                 "ipc_dir": str(tmp_path / "run"),
                 "ipc_dir_max": 500,
                 "bind_address": "127.0.0.1",
-                "port": port,
+                "port": free_port(["127.0.0.1"]),
                 "manager": "supervisor",
                 "config_file": str(tmp_path / "zeromq.conf"),
             }
