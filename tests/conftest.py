@@ -1,6 +1,8 @@
-"""Fixtures: a factory for fabrics that are closed whatever happens."""
+"""Fixtures: a factory for fabrics that are closed whatever happens, and a directory for unix sockets."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,3 +24,10 @@ def make_fabric() -> Iterator[Callable[..., Fabric]]:
     yield make
     for fabric in made:
         fabric.close()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for unix sockets, which bear no long path; `tmp_path` is long where tests run in parallel."""
+    with tempfile.TemporaryDirectory(prefix="oz", dir="/tmp") as path:
+        yield Path(path)

@@ -187,11 +187,11 @@ def test_a_cast_that_went_past_its_own_node_does_not_run_there_when_the_receiver
 
 
 @pytest.mark.parametrize("ticks", [False, True])
-def test_what_a_listener_takes_is_reported_even_when_the_clock_ticked_before_it_began(tmp_path: Path, ticks: bool) -> None:
+def test_what_a_listener_takes_is_reported_even_when_the_clock_ticked_before_it_began(short_path: Path, ticks: bool) -> None:
     conf = cfg.ConfigOpts()
     options.register(conf)
     conf(["--config-file", "/dev/null"])
-    conf.set_override("rpc_zmq_ipc_dir", str(tmp_path), options.GROUP)
+    conf.set_override("rpc_zmq_ipc_dir", str(short_path), options.GROUP)
     settings, notes = options.settings(conf), deque[str]()
     context = sockets.context()
     sending = Sending(context, settings, 1, notes)
