@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -138,7 +139,18 @@ class TestWheelhouse:
         assert "source must be a checkout" in gather()["msg"]
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """Where archives lie that more than one test installs from."""
+    return tmp_path_factory.mktemp("shelf")
+
+
 class TestWheelVenv:
+    @pytest.fixture
+    def gather(self, gather, shelf):
+        """Each archive once: it is what is done with them that is tested here."""
+        return partial(gather, path=str(shelf))
+
     @pytest.fixture
     def hold(self, run_module, tmp_path):
         def hold(gathered=None, **arguments):
