@@ -90,6 +90,7 @@ def on_store(make_bed: Callable[[str], Bed], make_fabric: Callable[..., Fabric])
 OnStore = Callable[..., tuple[Fabric, Bed]]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", STORES)
 def test_a_service_that_starts_is_found_one_that_stops_is_gone_and_one_that_is_killed_too(on_store: OnStore, kind: str) -> None:
     fabric, _ = on_store(kind)
