@@ -9,6 +9,11 @@ import pytest
 from fabric import Fabric
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, or one worker would still be at it when all others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture
 def make_fabric() -> Iterator[Callable[..., Fabric]]:
     """`make_fabric(nodes=2, ring={...})` gives a fabric whose receivers run."""
