@@ -20,6 +20,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 ARGS     ?=
 # Scenarios of molecule/ that `make molecule` runs, one after the other.
 SCENARIOS ?= local default redis catalog other rolling
+# How many tests run at a time: most of them wait. Those that are marked `alone` hold something to the clock.
+TESTERS  ?= 4
+ALONE    := -m alone
+TOGETHER := -m "not alone" -n $(TESTERS) --dist worksteal
 # Options of the soak run; `SOAK=--help` shows them.
 SOAK     ?=
 
@@ -72,7 +76,8 @@ lab-down: ## Remove the lab's machines
 
 .PHONY: test
 test: packages stores lint molecule oslo-suite ## Everything: lint, molecule, oslo.messaging's suite, and all tests
-	$(BIN)/pytest tests
+	$(BIN)/pytest $(ALONE) tests
+	$(BIN)/pytest $(TOGETHER) tests
 
 .PHONY: lint
 lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), bandit
@@ -85,11 +90,12 @@ lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), band
 
 .PHONY: unit
 unit: dev-venv ## Tests without sockets, and those of modules, filters and roles
-	$(BIN)/pytest tests/unit tests/rollout
+	$(BIN)/pytest $(TOGETHER) tests/unit tests/rollout
 
 .PHONY: functional
 functional: dev-venv stores ## Tests with real receivers, real stores and real oslo.messaging
-	$(BIN)/pytest tests/functional tests/stores
+	$(BIN)/pytest $(ALONE) tests/functional tests/stores
+	$(BIN)/pytest $(TOGETHER) tests/functional tests/stores
 
 .PHONY: stores
 stores: ## Fetch the Redis, Valkey and Consul that tests start, into .cache/stores
@@ -116,7 +122,8 @@ test-pythons: stores ## Unit and functional tests under each Python of 3.11, 3.1
 	    if ! $$python -c '' 2>/dev/null; then echo "==> Python $$version is not here, left out"; continue; fi; \
 	    echo "==> Python $$version"; \
 	    $$python tools/venv.py --extra test --dir .build/py$$version && \
-	        .build/py$$version/bin/python -m pytest -p no:cacheprovider tests/unit tests/functional || \
+	        .build/py$$version/bin/python -m pytest -p no:cacheprovider $(ALONE) tests/functional && \
+	        .build/py$$version/bin/python -m pytest -p no:cacheprovider $(TOGETHER) tests/unit tests/functional || \
 	        failed="$$failed $$version"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "failed under Python$$failed"; exit 1; fi

@@ -1,10 +1,17 @@
-"""Fixtures: a factory for fabrics that are closed whatever happens."""
+"""Fixtures: a factory for fabrics that are closed whatever happens, and a directory for unix sockets."""
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fabric import Fabric
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, or one worker would still be at it when all others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture
@@ -22,3 +29,10 @@ def make_fabric() -> Iterator[Callable[..., Fabric]]:
     yield make
     for fabric in made:
         fabric.close()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for unix sockets, which bear no long path; `tmp_path` is long where tests run in parallel."""
+    with tempfile.TemporaryDirectory(prefix="oz", dir="/tmp") as path:
+        yield Path(path)

@@ -4,10 +4,8 @@ Every fabric has its own short directory and its own port, so that several can r
 """
 
 import json
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging._metrics import client as metrics
 from oslo_messaging._tracing import client as tracing
+from ports import free_port
 
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.receiver import admin
@@ -35,23 +34,6 @@ def eventually(check: Callable[[], Any], within: float = 10.0) -> Any:
         assert time.monotonic() < deadline, f"not within {within} s: {check}"
         time.sleep(0.01)
     return answer
-
-
-def free_port(addresses: Iterable[str]) -> int:
-    """A TCP port that is free on all of `addresses`, below the ephemeral range; a random one, for others look for one, too."""
-    for port in random.sample(range(21_000, 32_000), 100):
-        sockets = []
-        try:
-            for address in addresses:
-                sockets.append(socket.create_server((address, port)))
-        except OSError:
-            continue
-        else:
-            return port
-        finally:
-            for opened in sockets:
-                opened.close()
-    raise AssertionError("no free port")
 
 
 @dataclass

@@ -77,6 +77,7 @@ def _rss(pid: int) -> int:
 # under load
 
 
+@pytest.mark.alone
 def test_receivers_killed_under_load_lose_no_cast_run_none_twice_and_give_each_call_one_outcome(
     populated: Callable[..., Population],
 ) -> None:
@@ -105,6 +106,7 @@ def test_receivers_killed_under_load_lose_no_cast_run_none_twice_and_give_each_c
     assert [service.end() for service in listeners] == [0] * 6
 
 
+@pytest.mark.alone
 def test_services_restarted_gracefully_under_load_lose_nothing_and_run_nothing_twice(
     populated: Callable[..., Population],
 ) -> None:
@@ -129,6 +131,7 @@ def test_services_restarted_gracefully_under_load_lose_nothing_and_run_nothing_t
     assert calls.figures["replied"] == calls.figures["begun"]
 
 
+@pytest.mark.alone
 def test_a_receiver_that_is_stopped_under_load_drains_and_loses_nothing(populated: Callable[..., Population]) -> None:
     population = populated(nodes=2, ring={"casts": ["n1", "n2"]})
     fabric = population.fabric
@@ -187,11 +190,11 @@ def test_a_cast_that_went_past_its_own_node_does_not_run_there_when_the_receiver
 
 
 @pytest.mark.parametrize("ticks", [False, True])
-def test_what_a_listener_takes_is_reported_even_when_the_clock_ticked_before_it_began(tmp_path: Path, ticks: bool) -> None:
+def test_what_a_listener_takes_is_reported_even_when_the_clock_ticked_before_it_began(short_path: Path, ticks: bool) -> None:
     conf = cfg.ConfigOpts()
     options.register(conf)
     conf(["--config-file", "/dev/null"])
-    conf.set_override("rpc_zmq_ipc_dir", str(tmp_path), options.GROUP)
+    conf.set_override("rpc_zmq_ipc_dir", str(short_path), options.GROUP)
     settings, notes = options.settings(conf), deque[str]()
     context = sockets.context()
     sending = Sending(context, settings, 1, notes)
@@ -541,6 +544,8 @@ def named() -> Iterator[Fabric]:
     fabric = Fabric(nodes=1)
     try:
         fabric.start()
+        kept = fabric.directory / "state" / "n1" / "matchmaker_ring.n1.json"
+        eventually(kept.exists)  # the last file that a receiver writes when it starts
         yield fabric
     finally:
         fabric.close()
@@ -553,6 +558,7 @@ def _tree(directory: Path) -> set[Path]:
 # signals
 
 
+@pytest.mark.alone
 def test_a_receiver_looks_at_the_ring_at_once_when_it_gets_sighup(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring={"compute": ["n1"]})
     ring = fabric.directory / "ring.json"

@@ -203,6 +203,7 @@ def test_several_servers_under_one_name_share_the_calls_and_stopping_one_leaves_
     assert Counter(client.call({}, "who") for _ in range(8)) == {"0": 4, "2": 4}
 
 
+@pytest.mark.alone
 def test_a_call_to_nobody_times_out_in_time(two: Fabric) -> None:
     for target in ({}, {"server": "n2"}):
         client = two.client("n1", "nobody", timeout=1, **target)
@@ -212,6 +213,7 @@ def test_a_call_to_nobody_times_out_in_time(two: Fabric) -> None:
         assert 0.9 < time.monotonic() - begun < 2
 
 
+@pytest.mark.alone
 def test_a_call_to_a_node_that_is_down_times_out_in_time(two: Fabric) -> None:
     _endpoints(two)
     two.kill("n2")
@@ -267,6 +269,7 @@ def test_a_message_above_the_limit_is_refused_by_the_sender(make_fabric: Any) ->
     assert client.call({}, "who") == "n1"
 
 
+@pytest.mark.alone
 def test_receivers_killed_under_load_lose_nothing_and_duplicate_nothing(two: Fabric) -> None:
     endpoints = _endpoints(two)
     client = two.client("n1", "compute")
@@ -296,6 +299,7 @@ def test_a_receiver_stops_cleanly_and_its_channels_are_visible_while_it_runs(two
     assert not [path for path in two.ipc_dir("n1").iterdir() if path.is_socket()]
 
 
+@pytest.mark.alone
 def test_a_changed_ring_is_followed_within_a_second(two: Fabric) -> None:
     two.server("n2", "late", Endpoint("n2"))
     client = two.client("n1", "late", timeout=5)

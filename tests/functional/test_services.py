@@ -228,6 +228,7 @@ def test_processes_under_one_name_share_its_messages_fairly_and_one_that_stops_l
     assert Counter(client.call({}, "who")[0] for _ in range(20)) == dict.fromkeys(left, 10)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", MODES)
 def test_services_that_are_replaced_one_by_one_under_load_lose_nothing_and_run_nothing_twice(
     fabric: Fabric, start: Callable[..., Program], mode: str
@@ -324,6 +325,7 @@ def green(fabric: Fabric, start: Callable[..., Program]) -> Callable[[str], Any]
     return check
 
 
+@pytest.mark.alone
 def test_a_blocked_call_of_a_patched_service_does_not_block_its_hub(green: Callable[[str], Any]) -> None:
     ticks, _ = green("ticks_during_a_call")
     assert ticks > 15
@@ -343,6 +345,7 @@ def test_a_patched_service_gets_remote_exceptions(green: Callable[[str], Any]) -
     assert green("a_remote_exception")[0] == "as asked"
 
 
+@pytest.mark.alone
 def test_a_patched_service_times_out_in_time(green: Callable[[str], Any]) -> None:
     assert 0.9 < green("a_timeout")[0] < 2
 
@@ -615,6 +618,7 @@ def test_500_notifications_into_a_pool_of_64_threads_are_all_handled(fabric: Fab
 # oslo.messaging
 
 
+@pytest.mark.alone
 def test_timeouts_are_floats(fabric: Fabric) -> None:
     fabric.server("n1", "slow", Endpoint("n1"))
     client = fabric.client("n1", "slow")
@@ -681,6 +685,7 @@ def test_a_limited_retry_of_a_notification_ends_without_an_exception(make_fabric
     transport.cleanup()
 
 
+@pytest.mark.alone
 def test_after_stop_poll_gives_what_is_there_and_then_nothing_without_waiting(fabric: Fabric) -> None:
     _, listener = _listen(fabric, "drained")
     client = fabric.client("n1", "drained")

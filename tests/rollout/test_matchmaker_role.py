@@ -81,6 +81,7 @@ def test_what_is_written_is_what_the_receiver_reads(role, tmp_path, store, backe
         asked["zeromq_matchmaker_redis_port"] = store
     elif backend == "sentinel":
         asked["zeromq_matchmaker_sentinel_hosts"] = [f"127.0.0.1:{store}", "127.0.0.1:1", "127.0.0.1:2"]
+        asked["zeromq_matchmaker_timeout"] = 1  # two of them are down, and each is waited for
     else:
         asked["zeromq_matchmaker_consul_url"] = f"http://127.0.0.1:{store}"
     file = tmp_path / "etc" / "zeromq-matchmaker.conf"

@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
+from ports import free_port
 
 from .conftest import CHECKOUT, load
 
@@ -137,7 +139,18 @@ class TestWheelhouse:
         assert "source must be a checkout" in gather()["msg"]
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory):
+    """Where archives lie that more than one test installs from."""
+    return tmp_path_factory.mktemp("shelf")
+
+
 class TestWheelVenv:
+    @pytest.fixture
+    def gather(self, gather, shelf):
+        """Each archive once: it is what is done with them that is tested here."""
+        return partial(gather, path=str(shelf))
+
     @pytest.fixture
     def hold(self, run_module, tmp_path):
         def hold(gathered=None, **arguments):
@@ -234,15 +247,12 @@ class TestNodePrecheck:
     @pytest.fixture
     def ask(self, run_module, tmp_path):
         def ask(**arguments):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = free.getsockname()[1]
             inputs = {
                 "python": sys.executable,
                 "ipc_dir": str(tmp_path / "run"),
                 "ipc_dir_max": 500,
                 "bind_address": "127.0.0.1",
-                "port": port,
+                "port": free_port(["127.0.0.1"]),
                 "manager": "supervisor",
                 "config_file": str(tmp_path / "zeromq.conf"),
             }

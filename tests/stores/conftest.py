@@ -91,11 +91,11 @@ def clock_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_node(tmp_path: Path) -> Iterator[Callable[..., Node]]:
+def make_node(short_path: Path) -> Iterator[Callable[..., Node]]:
     made: list[Node] = []
 
     def make(agent: ConsulAgent, *topics: str, **options: object) -> Node:
-        node = Node(tmp_path / f"node{len(made)}", agent, *topics, **options)
+        node = Node(short_path / f"node{len(made)}", agent, *topics, **options)
         made.append(node)
         return node
 

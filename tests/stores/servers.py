@@ -24,7 +24,8 @@ import consul
 import redis
 import requests
 import trustme
-from fabric import eventually, free_port
+from fabric import eventually
+from ports import free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 

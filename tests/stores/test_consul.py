@@ -427,6 +427,21 @@ def test_an_agent_that_is_down_at_the_start_leaves_what_was_known_and_says_so(
     assert again.sees("compute", "c1")
 
 
+def test_a_host_that_has_just_registered_is_there_when_its_agent_was_killed(
+    make: MakeFabric, make_consul: Callable[..., ConsulAgent]
+) -> None:
+    agent = make_consul()
+    node = make(agent, mode="catalog", zmq_target_update=60.0, zmq_target_expire=180.0).node("c1")
+    eventually(lambda: node.sees("compute"))  # from now on it beats once when it is told something, and then in a minute
+    node.serve(compute={"c1"})
+    kept = agent.directory / "data" / "checks" / "state"
+    eventually(lambda: kept.exists() and any(kept.iterdir()))
+    agent.kill()
+    agent.start()
+    assert [check["Status"] for check in agent.client().agent.checks().values()] == ["passing"]
+
+
+@pytest.mark.alone  # an agent that takes long to start is an outage
 @MODES
 def test_an_agent_that_comes_and_goes_changes_nothing(
     make: MakeFabric, make_consul: Callable[..., ConsulAgent], mode: str

@@ -90,6 +90,7 @@ def on_store(make_bed: Callable[[str], Bed], make_fabric: Callable[..., Fabric])
 OnStore = Callable[..., tuple[Fabric, Bed]]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", STORES)
 def test_a_service_that_starts_is_found_one_that_stops_is_gone_and_one_that_is_killed_too(on_store: OnStore, kind: str) -> None:
     fabric, _ = on_store(kind)
@@ -184,6 +185,7 @@ def test_receivers_that_start_without_their_store_go_on_with_what_they_knew(on_s
     eventually(lambda: fabric.status("n1")["matchmaker"]["stale"] == [], within=15)
 
 
+@pytest.mark.long
 def test_nobody_notices_a_minute_without_the_store(on_store: OnStore, make_fabric: Callable[..., Fabric]) -> None:
     """For all stores at once, for a minute is long; the ring's file goes away, too."""
     beds = {kind: on_store(kind) for kind in STORES}

@@ -3,8 +3,8 @@
 import tempfile
 
 import pytest
-from fabric import free_port
 from oslo_config import cfg
+from ports import free_port
 
 from openstack_zeromq import options
 from openstack_zeromq.matchmaker.dummy import DummyMatchmaker

@@ -145,11 +145,17 @@ class CatalogStore(FollowingStore):
         }
 
     async def _keep(self, wanted: tuple[str, dict[str, Any]]) -> None:
-        """Beat what is registered; register what is new, has changed, or was lost."""
+        """Beat what is registered; register what is new, has changed, or was lost.
+
+        It is beaten at once, too: an agent keeps on disk how a check was beaten, not how it began; one that was never beaten is
+        critical once its agent was restarted.
+        """
         key, instance = wanted
-        if self._instances.shown.get(key) == instance and await self._client.order(f"agent/check/pass/service:{key}") is not None:
+        beat = f"agent/check/pass/service:{key}"
+        if self._instances.shown.get(key) == instance and await self._client.order(beat) is not None:
             return
         await self._client.order("agent/service/register", instance)
+        await self._client.order(beat)
         self._instances.registered(key, instance)
 
     async def _leave(self, key: str) -> None:
