@@ -57,7 +57,7 @@ def test_the_service_goes_back_to_rabbitmq_to_the_byte_and_to_the_bus_again(node
     assert "zmq://" in node.file("/etc/demo/demo.conf").content_string
     assert "cloud" in node.user("demo").groups
     playbook("playbooks/services.yml", "-e", "zeromq_services_state=absent")
-    node.check_output("cmp /etc/demo/demo.conf /root/demo.conf.was")
+    node.check_output("cmp /etc/demo/demo.conf /var/lib/demo/demo.conf.was")
     assert "cloud" not in node.user("demo").groups
     assert not node.run("find /opt/demo -name openstack-zeromq.pth").stdout
     playbook("playbooks/services.yml")
