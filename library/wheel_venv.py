@@ -85,6 +85,10 @@ active:
   description: Directory of the release that is active now; empty when there is none.
   returned: success
   type: str
+previous:
+  description: Directory of the release that O(state=previous) would go back to; empty when RV(release) is not active, or the first.
+  returned: success
+  type: str
 marker:
   description: The file whose time of change tells since when the active release is active.
   returned: success
@@ -157,6 +161,7 @@ def main() -> None:
         changed=changed,
         release=str(release) if release and release.exists() else "",
         active=str(places.active or ""),
+        previous=str((places.previous if release == places.active else None) or ""),
         marker=str(places.marker),
     )
 

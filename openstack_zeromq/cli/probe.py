@@ -168,16 +168,20 @@ class Sender:
     def __init__(self, conf: cfg.ConfigOpts, host: str, timeout: float) -> None:
         self.host = host
         self._timeout = timeout
+        # Without it what is cast waits for ever where no receiver runs; the driver tries about once a second.
+        patience = max(1, int(timeout))
         self._client = oslo_messaging.get_rpc_client(
             oslo_messaging.get_rpc_transport(conf, url=TRANSPORT_URL),
             oslo_messaging.Target(exchange=EXCHANGE, topic=TOPIC),
             timeout=timeout,
+            retry=patience,
         )
         self._notifier = oslo_messaging.Notifier(
             oslo_messaging.get_notification_transport(conf, url=TRANSPORT_URL),
             publisher_id=f"{TOPIC}.{host}",
             driver="messaging",
             topics=[NOTIFICATION_TOPIC],
+            retry=patience,
         )
 
     def report(self, peers: Sequence[str], calls: int) -> Report:

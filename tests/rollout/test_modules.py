@@ -195,10 +195,14 @@ class TestWheelVenv:
         hold(gather(1))
         two = gather(2)
         hold(two, state="active")
-        assert hold(two, state="previous", check=True)["changed"]
+        told = hold(two, state="previous", check=True)
+        assert told["changed"]
+        assert "tiny" in "".join(path.name for path in Path(told["previous"]).rglob("tiny*"))
         assert hold(two, state="previous")["changed"]
         assert self.answer(tmp_path) == 1
-        assert not hold(two, state="previous")["changed"], "a roll back that was interrupted can be repeated"
+        again = hold(two, state="previous")
+        assert again["previous"] == ""
+        assert not again["changed"], "a rollback that was interrupted can be repeated"
         assert hold(two, state="active")["changed"]
         assert self.answer(tmp_path) == 2
 
