@@ -40,9 +40,8 @@ options:
     choices: [started, absent]
     default: started
   enabled:
-    description: Whether it starts at boot; counts with O(state=started).
+    description: Whether it starts at boot; counts with O(state=started). Without it that stays as it is.
     type: bool
-    default: true
   newer:
     description:
       - Restart the service when one of these files changed after its process started.
@@ -82,6 +81,7 @@ EXAMPLES = r"""
   unit_running:
     name: openstack-zeromq-receiver
     sockets: [openstack-zeromq-receiver.socket]
+    enabled: true
     newer:
       - /etc/oslo/zeromq.conf
 """
@@ -102,7 +102,7 @@ ARGUMENT_SPEC = {
     "name": {"type": "str", "required": True},
     "sockets": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
-    "enabled": {"type": "bool", "default": True},
+    "enabled": {"type": "bool"},
     "newer": {"type": "list", "elements": "path", "default": []},
     "pending": {"type": "bool", "default": False},
     "restart": {"type": "bool", "default": False},
@@ -185,13 +185,13 @@ def refuse(units: Iterable[Unit], state: str, check_mode: bool) -> None:
             raise UnitError(f"systemd knows no {unit.name}; write it to /etc/systemd/system first")
 
 
-def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool = True) -> list[str]:
+def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool | None = None) -> list[str]:
     """The steps from what was found to what is wanted. Pure."""
     units = [*sockets, service]
     if state == "absent":
         return [step for unit in units for step in _steps_away(unit)]
     steps = ["reload systemd"] if any(unit.stale for unit in units) else []
-    steps += [f"{'enable' if enabled else 'disable'} {unit.name}" for unit in units if unit.boots != enabled]
+    steps += [f"{'enable' if enabled else 'disable'} {unit.name}" for unit in units if enabled not in (None, unit.boots)]
     due = [unit for unit in units[:-1] if unit.outdated or not unit.alive]
     if due:  # systemd opens no socket while its service runs
         steps += [] if service.active in AT_REST else [f"stop {service.name}"]

@@ -86,7 +86,7 @@ active:
   returned: success
   type: str
 previous:
-  description: Directory of the release that O(state=previous) would go back to; empty when RV(release) is not active, or the first.
+  description: Directory of what O(state=previous) would go back to; empty when RV(release) is not active, or the first one.
   returned: success
   type: str
 marker:

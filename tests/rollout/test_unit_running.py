@@ -34,7 +34,7 @@ OPEN = {"active": "active", "sub": "listening", "boots": True}
     ],
 )
 def test_plan_to_run(found, steps):
-    assert unit_running.plan(Unit("it.service", **found), [], "started") == steps
+    assert unit_running.plan(Unit("it.service", **found), [], "started", enabled=True) == steps
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_plan_to_run(found, steps):
     ],
 )
 def test_plan_to_run_with_a_socket(service, socket, steps):
-    assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "started") == steps
+    assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "started", enabled=True) == steps
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,10 @@ def test_a_farewell_that_fails_or_takes_too_long_is_a_warning():
 
 def test_what_is_not_to_start_at_boot_is_disabled():
     assert unit_running.plan(Unit("it.service", **UP), [], "started", enabled=False) == ["disable it.service"]
+
+
+def test_whether_somebody_elses_service_starts_at_boot_stays_as_it_is():
+    assert unit_running.plan(Unit("it.service", **{**UP, "boots": False}), [], "started") == []
 
 
 @pytest.mark.parametrize("load", ["masked", "not-found"])
