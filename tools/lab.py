@@ -39,6 +39,7 @@ SUBNETS = "10.217.0.0/16"  # other labs find a free /24 of this
 FIRST_ADDRESS = 11
 LABEL = "openstack-zeromq.lab"
 BOOT_SECONDS = 90
+REMOVALS = 5  # tries
 
 Node = collections.namedtuple("Node", "name address debian")
 
@@ -200,8 +201,7 @@ class Lab:
         nodes = self.nodes()
         gone = self.chosen(nodes, names)
         if gone:
-            containers = [self.container(node) for node in gone]
-            run(["podman", "rm", "--force", "--time", "2", "--volumes", *containers], "the nodes do not go away")
+            self.remove([self.container(node) for node in gone])
         left = [node for node in nodes if node not in gone]
         if left:
             self.write_folder(left)
@@ -210,6 +210,15 @@ class Lab:
                 run(["podman", "network", "rm", "--force", self.network], f"the network {self.network} does not go away")
             shutil.rmtree(self.folder, ignore_errors=True)
         say(f"{len(gone)} nodes removed, {len(left)} left")
+
+    def remove(self, containers):
+        """Gone, also those that end by themselves at that moment: podman trips over them ("container state improper")."""
+        command = ["podman", "rm", "--force", "--ignore", "--time", "2", "--volumes", *containers]
+        for _ in range(REMOVALS - 1):
+            if attempt(command)[0] == 0:
+                return
+            time.sleep(0.5)
+        run(command, "the nodes do not go away")
 
     def reboot(self, names):
         nodes = self.chosen(self.nodes(), names)

@@ -46,8 +46,7 @@ def test_rings_follow_a_service_that_goes_and_comes_and_so_do_calls(nodes):
     deployed = {name: nodes[name] for name in ("node1", "node2", "node3")}
     assert all(ring(node)["zmq-probe"] == ["node1", "node2", "node3"] for node in deployed.values())
     file = definition(nodes["node3"])
-    nodes["node3"].check_output("cp %s /var/tmp/kept.json", file)
-    left = float(nodes["node3"].check_output(f"date +%s.%N; rm {file}; /usr/local/bin/consul reload >/dev/null"))
+    left = float(nodes["node3"].check_output(f"date +%s.%N; mv {file} /var/tmp/; /usr/local/bin/consul reload >/dev/null"))
     for node in deployed.values():
         within(10, lambda node=node: ring(node)["zmq-probe"] == ["node1", "node2"])
     took = {name: float(node.check_output(f"date --reference={RING} +%s.%N")) - left for name, node in deployed.items()}
@@ -56,7 +55,7 @@ def test_rings_follow_a_service_that_goes_and_comes_and_so_do_calls(nodes):
     answers = {json.loads(line)["answered_by"][0] for line in calls(nodes["node3"], 6)}
     assert answers <= {"node1", "node2"}
 
-    nodes["node3"].check_output("cp /var/tmp/kept.json %s && /usr/local/bin/consul reload", file)
+    nodes["node3"].check_output(f"mv /var/tmp/{Path(file).name} {file} && /usr/local/bin/consul reload")
     for node in deployed.values():
         within(10, lambda node=node: "node3" in ring(node)["zmq-probe"])
 
