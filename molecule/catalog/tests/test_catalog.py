@@ -114,4 +114,4 @@ def test_a_node_leaves_catalog_and_rings_with_one_playbook(nodes, playbook, grow
     for name in ("node1", "node2", "node3"):
         within(10, lambda name=name: ring(nodes[name])["zmq-probe"] == ["node1", "node2", "node3"])
     assert not nodes["node4"].file("/opt/openstack-zeromq").exists
-    assert "node4" not in nodes["node1"].check_output("/usr/local/bin/consul members")
+    assert "node4" not in nodes["node1"].check_output("/usr/local/bin/consul catalog nodes")
