@@ -35,13 +35,18 @@ options:
     elements: str
     default: []
   state:
-    description: V(started) keeps it running, V(absent) stops and disables it and its sockets; no file is removed.
+    description: V(started) keeps it running, V(absent) stops and disables it and its sockets, and removes O(files).
     type: str
     choices: [started, absent]
     default: started
   enabled:
     description: Whether it starts at boot; counts with O(state=started). Without it that stays as it is.
     type: bool
+  files:
+    description: Files that go with it, its units for instance; counts with O(state=absent).
+    type: list
+    elements: path
+    default: []
   newer:
     description:
       - Restart the service when one of these files changed after its process started.
@@ -103,6 +108,7 @@ ARGUMENT_SPEC = {
     "sockets": {"type": "list", "elements": "str", "default": []},
     "state": {"type": "str", "choices": ["started", "absent"], "default": "started"},
     "enabled": {"type": "bool"},
+    "files": {"type": "list", "elements": "path", "default": []},
     "newer": {"type": "list", "elements": "path", "default": []},
     "pending": {"type": "bool", "default": False},
     "restart": {"type": "bool", "default": False},
@@ -160,7 +166,8 @@ def main() -> None:
         service = systemd.look(name, asked["newer"], due)
         sockets = [systemd.look(socket) for socket in asked["sockets"]]
         refuse((service, *sockets), asked["state"], module.check_mode)
-        actions = plan(service, sockets, asked["state"], asked["enabled"])
+        there = [path for path in asked["files"] if os.path.lexists(path)]
+        actions = plan(service, sockets, asked["state"], asked["enabled"], there)
         if not module.check_mode:
             if asked["farewell"] and disturbs(service, actions):
                 systemd.farewell(asked["farewell"], asked["farewell_timeout"], module.warn)
@@ -185,11 +192,15 @@ def refuse(units: Iterable[Unit], state: str, check_mode: bool) -> None:
             raise UnitError(f"systemd knows no {unit.name}; write it to /etc/systemd/system first")
 
 
-def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool | None = None) -> list[str]:
-    """The steps from what was found to what is wanted. Pure."""
+def plan(
+    service: Unit, sockets: Iterable[Unit], state: str, enabled: bool | None = None, files: Iterable[str] = ()
+) -> list[str]:
+    """The steps from what was found to what is wanted; `files` are there, and go with the units. Pure."""
     units = [*sockets, service]
     if state == "absent":
-        return [step for unit in units for step in _steps_away(unit)]
+        steps = [step for unit in units for step in _steps_away(unit)]
+        gone = [f"remove {file}" for file in files]
+        return [*steps, *gone, "reload systemd"] if gone else steps
     steps = ["reload systemd"] if any(unit.stale for unit in units) else []
     steps += [f"{'enable' if enabled else 'disable'} {unit.name}" for unit in units if enabled not in (None, unit.boots)]
     due = [unit for unit in units[:-1] if unit.outdated or not unit.alive]
@@ -251,6 +262,8 @@ class Systemd:
         verb, _, name = action.partition(" ")
         if action == "reload systemd":
             self._must("systemctl", "daemon-reload")
+        elif verb == "remove":
+            Path(name).unlink()
         elif verb in ("enable", "disable", "stop"):
             self._must("systemctl", "--quiet", verb, "--", name)
             if verb == "stop":

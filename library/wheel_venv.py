@@ -209,7 +209,7 @@ def install(asked: dict, release: Path, dry: bool) -> bool:
             raise VenvError(f"{asked['archive']} holds no pip; let module wheelhouse make it")
         # A wheel is a zip file, and python runs what is in one.
         run(
-            *(str(release / "bin" / "python"), f"{pip}/pip", "install", "--no-input", "--disable-pip-version-check"),
+            *(str(release / "bin" / "python"), f"{pip}/pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"),
             *("--no-index", "--find-links", wheels, *asked["requirements"]),
         )
     _write(release / INSTALLED, {"requirements": sorted(asked["requirements"]), "sha256": asked["sha256"]})

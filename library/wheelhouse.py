@@ -2,7 +2,8 @@
 
 The wheel of the checkout lies in a directory named for the sha256 of the sources, so unchanged sources need no work
 and no version bump. It is built in a copy: nothing is written into the checkout, no stale build/ gets in. The archive
-for one kind of node lies beside it, named for what went into it; pip itself is in it, so a node needs a bare python.
+for one kind of node has a directory beside it, named for what went into it; pip itself is in it, so a node needs a
+bare python.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def main() -> None:
     try:
         files = source_files(source, asked["include"])
         sources = sources_digest(source, files)
-        archive = shelf / f"{named_for(asked, sources)}.tar"
+        archive = shelf / named_for(asked, sources) / "wheelhouse.tar"
         made = not archive.exists()
         if made and not module.check_mode:
             with alone(shelf):  # several control nodes' users, or runs, may share the shelf
@@ -173,15 +174,9 @@ def sources_digest(source: Path, files: list[str]) -> str:
 
 
 def named_for(asked: dict, sources: str) -> str:
-    """The archive's name: a digest of all that decides what is in it."""
-    target = {**asked["target"], "markers": _without_patch_level(asked["target"]["markers"])}
-    decides = [sources, sorted(asked["extras"]), sorted(asked["requirements"]), target, asked["pip_arguments"]]
+    """The archive's directory: a digest of all that decides what is in it."""
+    decides = [sources, sorted(asked["extras"]), sorted(asked["requirements"]), asked["target"], asked["pip_arguments"]]
     return "wheelhouse-" + hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _without_patch_level(markers: dict) -> dict:
-    """3.11.2 and 3.11.9 use the same wheels."""
-    return {name: value for name, value in markers.items() if name not in ("implementation_version", "python_full_version")}
 
 
 def built(source: Path, files: list[str], place: Path) -> Path:
@@ -206,7 +201,7 @@ def gather(asked: dict, wheel: Path, archive: Path) -> None:
     """Fetch what `wheel` needs on the node, and pack all of it."""
     target = asked["target"]
     extras = f"[{','.join(sorted(asked['extras']))}]" if asked["extras"] else ""
-    with tempfile.TemporaryDirectory(prefix=".gather-", dir=archive.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix=".gather-", dir=archive.parents[1]) as scratch:
         fetched = Path(scratch) / "wheels"
         _pip(
             f"fetch what {wheel.name} needs",
@@ -220,6 +215,7 @@ def gather(asked: dict, wheel: Path, archive: Path) -> None:
         with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as pack:
             for file in sorted(fetched.iterdir()):
                 pack.add(file, file.name, filter=_plain)
+        archive.parent.mkdir(exist_ok=True)
         packed.replace(archive)
 
 
@@ -229,7 +225,7 @@ def tags(target: dict) -> Iterator[str]:
     :raises WheelhouseError: a libc other than glibc.
     """
     version = target["markers"]["python_version"].replace(".", "")
-    yield from ("--implementation", "cp", "--python-version", target["markers"]["python_version"])
+    yield from ("--implementation", "cp", "--python-version", target["markers"]["python_full_version"])
     yield from ("--abi", f"cp{version}", "--abi", "abi3", "--abi", "none")
     glibc = re.fullmatch(r"glibc 2\.(\d+).*", target["libc"])
     if glibc is None:

@@ -114,6 +114,17 @@ class TestWheelhouse:
         assert any("-cp313-" in name for name in wheels["wheels"] if name.startswith("msgpack-"))
         assert {name.partition("-")[0] for name in wheels["wheels"]} == {"msgpack", "pip", "six", "tiny"}
 
+    def test_pythons_that_differ_in_the_patch_level_share_no_archive(self, gather, target):
+        """A requirement may depend on it: redis needs async-timeout before 3.11.3 only."""
+
+        def names(full):
+            markers = {**target["markers"], "python_version": "3.11", "python_full_version": full}
+            wheels = gather(target={**target, "markers": markers}, requirements=["six; python_full_version < '3.11.3'"])["wheels"]
+            return {name.partition("-")[0] for name in wheels}
+
+        assert names("3.11.7") == {"pip", "tiny"}
+        assert names("3.11.2") == {"pip", "six", "tiny"}
+
     def test_a_node_without_glibc_is_refused(self, gather, target):
         assert "use a node with glibc" in gather(target={**target, "libc": ""})["msg"]
 

@@ -66,6 +66,17 @@ def test_plan_to_be_absent(service, socket, steps):
     assert unit_running.plan(Unit("it.service", **service), [Unit("it.socket", **socket)], "absent") == steps
 
 
+def test_files_go_when_what_they_describe_has_ended():
+    away = unit_running.plan(Unit("it.service", **UP), [], "absent", files=["/etc/it.service", "/etc/it.rules"])
+    assert away == ["stop it.service", "disable it.service", "remove /etc/it.service", "remove /etc/it.rules", "reload systemd"]
+
+
+def test_a_file_is_removed(tmp_path):
+    (tmp_path / "it with spaces").touch()
+    unit_running.Systemd(1).apply(f"remove {tmp_path}/it with spaces")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("found", "steps", "disturbed"),
     [
