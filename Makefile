@@ -18,8 +18,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 # Further arguments of ansible-playbook, for instance ARGS="-e zeromq_local_root=/short/dir".
 ARGS     ?=
-# Scenarios of molecule/ that `make molecule` runs, one after the other.
-SCENARIOS ?= local default redis catalog other rolling
+# Scenarios of molecule/ that `make molecule` runs, all unless named, and how many at a time.
+SCENARIOS ?=
+AT_A_TIME ?= 2
 # How many tests run at a time: most of them wait. Those that are marked `alone` hold something to the clock.
 TESTERS  ?= 4
 ALONE    := -m alone
@@ -111,7 +112,7 @@ soak: dev-venv ## A quarter of an hour of load while receivers are killed and se
 
 .PHONY: molecule
 molecule: lab-packages stores dev-venv ## The rollout in each scenario of molecule/: check, converge, idempotence, break, verify, check
-	@for scenario in $(SCENARIOS); do $(BIN)/molecule test --scenario-name $$scenario || exit; done
+	@$(BIN)/python tools/scenarios.py --at-a-time $(AT_A_TIME) $(SCENARIOS)
 
 .PHONY: test-pythons
 test-pythons: stores ## Unit and functional tests under each Python of 3.11, 3.12, 3.13 that is here
