@@ -192,9 +192,7 @@ def refuse(units: Iterable[Unit], state: str, check_mode: bool) -> None:
             raise UnitError(f"systemd knows no {unit.name}; write it to /etc/systemd/system first")
 
 
-def plan(
-    service: Unit, sockets: Iterable[Unit], state: str, enabled: bool | None = None, files: Iterable[str] = ()
-) -> list[str]:
+def plan(service: Unit, sockets: Iterable[Unit], state: str, enabled: bool | None = None, files: Iterable[str] = ()) -> list[str]:
     """The steps from what was found to what is wanted; `files` are there, and go with the units. Pure."""
     units = [*sockets, service]
     if state == "absent":
