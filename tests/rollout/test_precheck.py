@@ -68,6 +68,14 @@ def test_good_input_passes_and_writes_nothing(precheck, root):
             {"node1": {"zeromq_reciever_port": 9502}},
             "zeromq_reciever_port: no role has such an input; did you mean zeromq_receiver_port?",
         ),
+        (
+            {"node2": {"zeromq_services": [{"name": "nova", "config_files": ["/nowhere/nova.conf"]}]}},
+            "/nowhere/nova.conf is not on node2: install nova first, correct zeromq_service_config_files, or take",
+        ),
+        (
+            {"node2": {"zeromq_services": [{"name": "nova", "unit": "nova-api"}]}},
+            "zeromq_services of node2: unit is no input of role zeromq_service; it has name, state,",
+        ),
     ],
 )
 def test_nodes_that_cannot_work_are_refused(precheck, root, hosts, message):
