@@ -28,6 +28,10 @@ class NoReceiverError(ZeroMQError):
     """No receiver answers on this node."""
 
 
+class ClosedReceiverError(NoReceiverError):
+    """There is a receiver, but it answers others only."""
+
+
 class StoreError(ZeroMQError):
     """A matchmaker's store does not answer, or not as it should; the message says which and why.
 

@@ -19,7 +19,7 @@ from oslo_config import cfg
 from openstack_zeromq import options
 from openstack_zeromq.cli.probe import EXCHANGE, TOPIC, TRANSPORT_URL, configured
 from openstack_zeromq.cli.settings import config_file, fail
-from openstack_zeromq.errors import NoReceiverError, ZeroMQError
+from openstack_zeromq.errors import ClosedReceiverError, NoReceiverError, ZeroMQError
 from openstack_zeromq.receiver import admin
 
 with warnings.catch_warnings():
@@ -98,11 +98,11 @@ def ping(conf: cfg.ConfigOpts, question: Question) -> Pong:
 def _missing_receiver(settings: options.Settings) -> str:
     """Why no receiver of this node can be asked; empty when one can, or answers others only."""
     try:
-        admin.ask(settings.ipc_dir, "status")
-    except PermissionError:
+        admin.answer_of(settings.ipc_dir)
+    except ClosedReceiverError:
         return ""
-    except (OSError, ValueError) as exc:
-        return f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?"
+    except NoReceiverError as exc:
+        return str(exc)
     return ""
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from openstack_zeromq.address import ADMIN_SOCKET, compact
-from openstack_zeromq.errors import ConfigError, NoReceiverError
+from openstack_zeromq.errors import ClosedReceiverError, ConfigError, NoReceiverError
 from openstack_zeromq.matchmaker.base import Matchmaker
 
 Answer = dict[str, Any]
@@ -148,12 +148,15 @@ def ask(ipc_dir: str, question: str = "status", topic: str = "") -> Answer:
 def answer_of(ipc_dir: str, question: str = "status", topic: str = "") -> Answer:
     """As `ask`.
 
+    :raises ClosedReceiverError: the receiver there does not answer this user.
     :raises NoReceiverError: nobody answers there, or something that is no answer; the message names the remedy.
     """
     try:
         answer = ask(ipc_dir, question, topic)
     except PermissionError:
-        raise NoReceiverError(f"the receiver below {ipc_dir} answers only root and its own user; become one of them") from None
+        raise ClosedReceiverError(
+            f"the receiver below {ipc_dir} answers only root and its own user; become one of them"
+        ) from None
     except (OSError, ValueError) as exc:
         raise NoReceiverError(f"no receiver answers below {ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?") from None
     if not isinstance(answer, dict) or "error" in answer:
