@@ -49,13 +49,14 @@ MEASURES = (
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`measure`.`figure` of the driver must be at least (`at_most`: at most) `factor` times that of `than`."""
+    """`measure`.`figure` of the bed `of` must be at least (`at_most`: at most) `factor` times that of `than`."""
 
     measure: str
     figure: str
     than: str
     factor: float
     at_most: bool = False
+    of: str = "zmq"
 
     def met(self, ours: float, theirs: float) -> bool:
         return ours <= self.factor * theirs if self.at_most else ours >= self.factor * theirs
@@ -70,6 +71,9 @@ BARS = (
     Bar("calls_8", "rate", "rabbit", 5.0),
     Bar("calls_8", "rate", "null", 0.6),
     *(Bar(f"casts_{callers}", "rate", than, factor) for callers in (1, 8) for than, factor in (("rabbit", 5.0), ("null", 0.8))),
+    Bar("calls_1", "p50", "zmq", 1.3, at_most=True, of="curve"),
+    Bar("calls_8", "rate", "zmq", 0.6, of="curve"),
+    Bar("casts_8", "rate", "zmq", 0.6, of="curve"),
 )
 
 RECEIVER_BAR = 25_000

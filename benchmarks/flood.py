@@ -272,7 +272,7 @@ class Stream:
 
 def through_receiver(path: str, count: Count, stack: ExitStack) -> tuple[Stream, int]:
     """Along `path` through the one receiver that is started; its process id."""
-    fabric = Fabric(nodes=2, ring={_TOPIC: ["n1", "n2"]})
+    fabric = Fabric(nodes=2, ring={_TOPIC: ["n1", "n2"]}, options={"zmq_security": "none"})
     stack.callback(fabric.close)
     fabric.start("n1")
     ctx = _context(stack)

@@ -28,8 +28,8 @@ def bars(data: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
     found = []
     for bar in BARS:
         beds = data["measures"].get(bar.measure, {})
-        if _OURS in beds and bar.than in beds:
-            ours, theirs = beds[_OURS][bar.figure], beds[bar.than][bar.figure]
+        if bar.of in beds and bar.than in beds:
+            ours, theirs = beds[bar.of][bar.figure], beds[bar.than][bar.figure]
             found.append((_title(bar), f"{bar} {bar.than}", f"{ours / theirs:.2f} ×", bar.met(ours, theirs)))
     for path, figures in data["receiver"].items():
         if path in ("service-link", "link-listener"):
@@ -40,7 +40,8 @@ def bars(data: dict[str, Any]) -> list[tuple[str, str, str, bool]]:
 
 def _title(bar: Bar) -> str:
     title = next(measure.title for measure in MEASURES if measure.name == bar.measure)
-    return title if bar.figure == "rate" else title.replace("calls/s", bar.figure)
+    title = title if bar.figure == "rate" else title.replace("calls/s", bar.figure)
+    return title if bar.of == _OURS else f"{title}, {bar.of}"
 
 
 def _figures(measures: dict[str, Any]) -> Table:

@@ -32,6 +32,10 @@ class ClosedReceiverError(NoReceiverError):
     """There is a receiver, but it answers others only."""
 
 
+class KeyFileError(ZeroMQError):
+    """A key, or the folder of those to trust, is missing or not as it must be; the message names the remedy."""
+
+
 class StoreError(ZeroMQError):
     """A matchmaker's store does not answer, or not as it should; the message says which and why.
 

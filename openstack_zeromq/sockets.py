@@ -8,11 +8,13 @@ Queues inside libzmq are unlimited on the sending side: the bounds are in `deliv
 import os
 import re
 from collections.abc import Container, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
-ZAP_DOMAIN = b"openstack-zeromq"
+LOCAL_DOMAIN = b"openstack-zeromq.local"
+LINKS_DOMAIN = b"openstack-zeromq.links"
+"""What sockets say to the gate of their context, if it has one; without a domain a socket would take any protocol."""
 _ADDRESS = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _POLLIN = int(zmq.POLLIN)
 _LAST = int(zmq.DONTWAIT)
@@ -44,7 +46,7 @@ def router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
     made.set(zmq.ROUTER_HANDOVER, 1)
     made.set(zmq.SNDHWM, 0)
     made.set(zmq.MAXMSGSIZE, 2 * max_message_size)
-    made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    made.set(zmq.ZAP_DOMAIN, LOCAL_DOMAIN)
     made.set(zmq.RECONNECT_IVL, _RECONNECT_MS)
     made.set(zmq.RECONNECT_IVL_MAX, _RECONNECT_MOST_MS)
     return made
@@ -63,9 +65,30 @@ def outlet(ctx: ZmqContext, endpoint: str, routing_id: bytes, max_message_size: 
     return made
 
 
-def tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
+def listening_router(ctx: ZmqContext, max_message_size: int, secret_key: str = "") -> ZmqSocket:
+    """A router that peers dial. With a key of its own (Z85) each of them must pass the gate of this context, and nobody
+    comes in where there is none."""
+    made = _tcp_router(ctx, max_message_size)
+    if secret_key:
+        made.set(zmq.CURVE_SERVER, 1)
+        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    return made
+
+
+def dialing_router(ctx: ZmqContext, max_message_size: int, public_key: str = "", secret_key: str = "") -> ZmqSocket:
+    """A router that dials peers, as who has this pair (Z85)."""
+    made = _tcp_router(ctx, max_message_size)
+    if secret_key:
+        made.set(zmq.CURVE_PUBLICKEY, public_key.encode())
+        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+    return made
+
+
+def _tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
     """A router for links: with heartbeats, IPv6 where an address is one."""
     made = router(ctx, max_message_size)
+    made.set(zmq.ZAP_DOMAIN, LINKS_DOMAIN)
     made.set(zmq.IPV6, 1)
     made.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
     made.set(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
@@ -111,17 +134,33 @@ def drain(socket: ZmqSocket, limit: int) -> Iterator[list[bytes]]:
         yield socket.recv_multipart()
 
 
-def receive(socket: ZmqSocket, known: Container[bytes]) -> tuple[bytes, list[bytes], str]:
-    """The next message of a ROUTER: who sent it, its frames, and, unless the sender is `known`, its address.
+class Peer(NamedTuple):
+    """Who sent a message, as the kernel and libzmq have it.
 
-    An address is an IP address, or, at a unix socket, `localhost:uid:gid:pid`, as the kernel has it.
+    `address` is an IP address, or, at a unix socket, `localhost:uid:gid:pid`; `user` what the gate said of the connection,
+    empty without one; `descriptor` the connection's own.
     """
+
+    address: str
+    user: str
+    descriptor: int
+
+
+def receive(socket: ZmqSocket, known: Container[bytes]) -> tuple[bytes, list[bytes], Peer | None]:
+    """The next message of a ROUTER: who sent it, its frames, and, unless the sender is `known`, whence it comes."""
     name = socket.recv()
     if name in known:
-        return name, socket.recv_multipart(), ""
+        return name, socket.recv_multipart(), None
     first = socket.recv(copy=False)
     more = socket.recv_multipart() if first.more else []
-    return name, [first.bytes, *more], str(first.get("Peer-Address"))
+    return name, [first.bytes, *more], Peer(str(first.get("Peer-Address")), _user(first), int(first.get(zmq.SRCFD)))
+
+
+def _user(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:  # EINVAL: no gate was asked
+        return ""
 
 
 class Dialer:
@@ -137,12 +176,15 @@ class Dialer:
         self._spare: dict[str, list[bytes]] = {}
         self._serial = 0
 
-    def open(self, endpoint: str, routing_id: bytes | None = None) -> bytes:
+    def open(self, endpoint: str, routing_id: bytes | None = None, server_key: str = "") -> bytes:
         """Start connecting; the name that stands for the connection in frames to and from it.
 
-        `routing_id` is what the other side sees; by default a fresh random one.
+        `routing_id` is what the other side sees; by default a fresh random one. With `server_key` (Z85) only who has its
+        secret half can answer.
         """
         self._serial += 1
+        if server_key:
+            self.socket.set(zmq.CURVE_SERVERKEY, server_key.encode())
         name = b"%d" % self._serial
         self.socket.set(zmq.ROUTING_ID, routing_id or os.urandom(_ROUTING_ID_BYTES))
         self.socket.set(zmq.CONNECT_ROUTING_ID, name)

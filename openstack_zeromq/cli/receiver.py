@@ -13,7 +13,8 @@ from openstack_zeromq import options
 from openstack_zeromq.cli.settings import found_files
 from openstack_zeromq.errors import ConfigError, RingError, ZeroMQError
 from openstack_zeromq.matchmaker import ring
-from openstack_zeromq.receiver.loop import Receiver, check_security
+from openstack_zeromq.receiver.loop import Receiver
+from openstack_zeromq.security.identity import identity
 
 PROGRAM = "oslo-messaging-zmq-receiver"
 LOG = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ def run(arguments: list[str]) -> None:
     if conf.check:
         if slips:
             raise ConfigError("; ".join(slips))
-        check_security(settings)
+        identity(settings)
         if settings.matchmaker == "ring":
             _check_ring(settings.ringfile)
         else:

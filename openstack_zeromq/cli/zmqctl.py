@@ -11,6 +11,7 @@ from rich.table import Table
 from openstack_zeromq.cli.catalog import catalog
 from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
+from openstack_zeromq.cli.keys import keys
 from openstack_zeromq.cli.matrix import matrix
 from openstack_zeromq.cli.ring import ring
 from openstack_zeromq.cli.settings import config_file, fail, read
@@ -61,6 +62,7 @@ def status(config_files: tuple[str, ...], as_json: bool) -> None:
 main.add_command(catalog)
 main.add_command(drain)
 main.add_command(hosts)
+main.add_command(keys)
 main.add_command(matrix)
 main.add_command(ring)
 main.add_command(services)
@@ -77,11 +79,22 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(
             f"[yellow]draining for {answer['draining_s']} s:[/] {left(answer)}; zmqctl drain --off ends it", soft_wrap=True
         )
+    _show_security(console, answer.get("security", {"mode": "none"}))
     _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
     counted = {name: count for name, count in answer["counters"].items() if count}
     console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
+
+
+def _show_security(console: Console, security: dict[str, Any]) -> None:
+    """Who may link to it."""
+    if security["mode"] == "none":
+        console.print("[yellow]nothing is encrypted, everybody may link to it:[/] zmq_security = none")
+        return
+    console.print(f"keys of {security['trusted_hosts']} hosts are trusted; its own is {security['public_key']}", soft_wrap=True)
+    if security["problem"]:
+        console.print(f"  [red]{escape(security['problem'])}[/]", soft_wrap=True)
 
 
 def _show_matchmaker(console: Console, finder: dict[str, Any]) -> None:

@@ -23,6 +23,11 @@ class Counter(StrEnum):
     MALFORMED = "malformed"  # frames that are no message of ours
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
+    REFUSED_KEYS = "refused_keys"  # connections whose key is not trusted, or that showed none
+    REFUSED_BY_PEERS = "refused_by_peers"  # connections to peers that ended in the handshake: one does not trust the other's key
+    UNTRUSTED = "untrusted"  # hosts that were to be dialled and have no key that is trusted
+    MISNAMED = "misnamed"  # messages in the name of another node than the one whose key the connection has
+    EVICTED = "evicted"  # connections ended because their key is trusted no more
     DISCONNECTS = "disconnects"  # connections from peers that ended, for whatever reason
     UNREACHABLE = "unreachable"  # hosts whose address cannot be dialled
     PEERS_LOST = "peers_lost"  # links that fell silent

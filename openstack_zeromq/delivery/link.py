@@ -84,6 +84,14 @@ class Link:
         self.state, self.incarnation = LinkState.UP, incarnation
         return [LinkUp(self.host)]
 
+    def cut(self, now: float) -> list[LinkAction]:
+        """The connection was ended on this side; it is dialled anew."""
+        self._redial_due = now
+        if self.state is LinkState.DOWN:
+            return []
+        self.state = LinkState.DOWN
+        return [LinkDown(self.host)]
+
     def silent_for(self, now: float) -> float:
         """Seconds since the peer was heard, or since we began to call."""
         return now - (self.heard or self.opened)

@@ -154,6 +154,11 @@ class Node:
             inner += self.outgoing.routes_changed(now)
         return self._settle(inner, now)
 
+    def peer_cut(self, host: str, now: float) -> list[Action]:
+        """The connection to a peer was ended on this side."""
+        link = self.links.get(host)
+        return [] if link is None else self._settle(link.cut(now), now)
+
     # time and routes
 
     def routes_changed(self, now: float) -> list[Action]:

@@ -58,6 +58,18 @@ _NODE = [
         choices=["curve", "none"],
         help="Encryption and authentication between receivers. none is for trials on one machine, never for production.",
     ),
+    cfg.StrOpt(
+        "zmq_key_file",
+        default="/etc/oslo/zeromq/node.key",
+        help="File with the secret key of this node, readable by the receiver's user alone; `zmqctl keys new` makes it. It is"
+        " read when the receiver starts.",
+    ),
+    cfg.StrOpt(
+        "zmq_authorized_keys",
+        default="/etc/oslo/zeromq/authorized",
+        help="Directory with the public keys of all nodes, one file <host>.pub each. Who has no key there gets in nowhere and"
+        " is not spoken to; what is taken out of it is cut off within a second.",
+    ),
     cfg.IntOpt(
         "zmq_max_message_size",
         default=64 * 1024 * 1024,

@@ -39,6 +39,8 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             topic_backlog=node.rpc_zmq_topic_backlog,
             backlog_size=node.zmq_backlog_size,
             security=node.zmq_security,
+            key_file=node.zmq_key_file,
+            authorized_keys=node.zmq_authorized_keys,
             max_message_size=node.zmq_max_message_size,
             message_ttl=node.zmq_message_ttl,
             consumer_credit=node.zmq_consumer_credit,

@@ -61,6 +61,8 @@ class Settings:
     topic_backlog: int
     backlog_size: int
     security: str
+    key_file: str
+    authorized_keys: str
     max_message_size: int
     message_ttl: float
     consumer_credit: int

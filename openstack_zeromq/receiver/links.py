@@ -1,12 +1,13 @@
 """Links: the TCP side of a receiver. One socket that peers dial, perhaps opened by systemd, one that dials peers.
 
 A link is directed: messages go out over the connection that we dialled and their answers come back on it. What a peer sends
-us comes in on the connection that it dialled.
+us comes in on the connection that it dialled (`guests` knows who that is). With keys, only who has the key of a host is
+dialled as that host. A host whose key is being changed has two, and the one that it does not have is noticed at once.
 """
 
-import struct
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import zmq
 from oslo_log import log as logging
@@ -24,23 +25,41 @@ from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver.departures import Departures
+from openstack_zeromq.receiver.guests import Guest, Guests
 from openstack_zeromq.receiver.me import Me
+from openstack_zeromq.security.identity import Identity
+from openstack_zeromq.security.trust import Trust
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
 LOG = logging.getLogger(__name__)
 
 _KNOWN_PEERS = 10_000
 _MESSAGE_FRAMES = 2
-_EVENT = struct.Struct("=HI")
+_FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
-_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_WHY_REFUSED = {
+    True: "the handshake fails: {0} has another key than the one that is trusted here, or does not trust the one of this node;"
+    " compare `zmqctl keys list` on both",
+    False: "the handshake fails: {0} has another zmq_security, or something else listens there",
+}
+
+
+class _Dialled(NamedTuple):
+    """A connection to a host: where to, as who has which key, and which it may have instead."""
+
+    endpoint: str
+    key: str
+    others: list[str]
 
 
 class Links:
-    """:raises ConfigError: the port cannot be bound."""
+    """`identity` None: receivers have no keys, and everybody is believed.
 
-    def __init__(self, ctx: sockets.ZmqContext, me: Me, matchmaker: Matchmaker) -> None:
+    :raises ConfigError: the port cannot be bound.
+    """
+
+    def __init__(self, ctx: sockets.ZmqContext, me: Me, matchmaker: Matchmaker, identity: Identity | None) -> None:
         self._settings = settings = me.settings
         self._matchmaker = matchmaker
         self._node = me.node
@@ -48,14 +67,16 @@ class Links:
         self._incarnation = me.incarnation
         self._introduction = me.introduction
         self._ping = me.introduction(Kind.PING, address=_advertised(settings), port=settings.port)
-        self.inward = sockets.tcp_router(ctx, settings.max_message_size)
-        self.monitor = self.inward.get_monitor_socket(_WATCHED)
-        self._shaking_hands: set[int] = set()
-        self.outward = sockets.tcp_router(ctx, settings.max_message_size)
+        self._trust = identity.trust if identity is not None else None
+        public, secret = (identity.pair.public, identity.pair.secret) if identity is not None else ("", "")
+        self.inward = sockets.listening_router(ctx, settings.max_message_size, secret)
+        self.guests = Guests(ctx, self.inward, self._trust, me.report)
+        self.outward = sockets.dialing_router(ctx, settings.max_message_size, public, secret)
+        self.refusals: sockets.ZmqSocket = self.outward.get_monitor_socket(_FAILED)
         self._dialer = sockets.Dialer(self.outward)
         self._host_of: dict[bytes, str] = {}
         self._name_of: dict[str, bytes] = {}
-        self._addresses: dict[bytes, str] = {}
+        self._dialled: dict[str, _Dialled] = {}
         self._introduced: dict[str, Endpoint] = {}
         self._answers = Departures(partial(sockets.send, self.inward))
         self._messages = Departures(partial(sockets.send, self.outward))
@@ -65,21 +86,40 @@ class Links:
 
     def dial(self, host: str) -> None:
         """Open a fresh connection to `host`, instead of the one there was."""
-        self.hang_up(host)
-        address, port = self._endpoint(host)
-        try:
-            name = self._dialer.open(sockets.tcp_endpoint(address, port))
-        except (zmq.ZMQError, ValueError) as exc:
-            self._report.bad(Counter.UNREACHABLE, host, f"no connection to {address!r} port {port}: {exc}")
+        keys = ("",) if self._trust is None else self._trust.trust.keys_of(host)
+        if not keys:
+            self.hang_up(host)
+            folder = self._settings.authorized_keys
+            self._report.bad(Counter.UNTRUSTED, host, f"{folder} has no key of it; put its public key there as {host}.pub")
             return
-        self._name_of[host], self._host_of[name] = name, host
+        worked = self._dialled[host].key if host in self._dialled else ""
+        self._open(host, [worked, *(key for key in keys if key != worked)] if worked in keys else list(keys))
 
     def hang_up(self, host: str) -> None:
         """Close the connection to `host`, if there is one."""
         name = self._name_of.pop(host, None)
+        self._dialled.pop(host, None)
         if name is not None:
             del self._host_of[name]
             self._dialer.close(name)
+
+    def refused(self) -> None:
+        """Handshakes with peers have failed: try the next key of a peer that has several."""
+        for frames in sockets.drain(self.refusals, 100):
+            endpoint = frames[1].decode("ascii", "replace")
+            for host in [host for host, dialled in self._dialled.items() if dialled.endpoint == endpoint]:
+                if others := self._dialled[host].others:
+                    self._open(host, others)
+                else:
+                    self._report.bad(Counter.REFUSED_BY_PEERS, host, _WHY_REFUSED[self._trust is not None].format(host))
+
+    def trust_changed(self, trust: Trust) -> list[str]:
+        """End all connections that would not come about now; the hosts that were cut off."""
+        self.guests.evict(trust)
+        cut = [host for host, dialled in self._dialled.items() if dialled.key not in trust.keys_of(host)]
+        for host in cut:
+            self.hang_up(host)
+        return cut
 
     def ping(self, host: str) -> None:
         self._go(host, (self._ping,), 0)
@@ -110,14 +150,15 @@ class Links:
         for _ in range(limit):
             if not sockets.readable(self.inward):
                 return
-            origin, frames, address = sockets.receive(self.inward, self._addresses)
-            if address:
-                self._note_address(origin, address)
+            origin, frames, peer = sockets.receive(self.inward, self.guests.known)
+            if peer is not None:
+                self.guests.note(origin, peer)
+            guest = self.guests.of(origin)
             try:
                 for item in wire.unbundle(frames):
-                    yield self._read_message(origin, item, now)
+                    yield self._read_message(origin, guest, item, now)
             except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, self._addresses[origin], f"frames on a link: {exc.reason}")
+                self._report.bad(Counter.MALFORMED, guest.host or guest.address, f"frames on a link: {exc.reason}")
 
     @property
     def due(self) -> float | None:
@@ -137,25 +178,10 @@ class Links:
             self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
         self._answers.undelivered.clear()
 
-    def watch(self) -> None:
-        """Count connections that ended: before their handshake was done, or later."""
-        for frames in sockets.drain(self.monitor, 100):
-            event, descriptor = _EVENT.unpack(frames[0])
-            if event == zmq.EVENT_ACCEPTED:
-                self._shaking_hands.add(descriptor)
-            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._shaking_hands.discard(descriptor)
-            elif descriptor in self._shaking_hands:
-                self._shaking_hands.discard(descriptor)
-                self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", "a connection did not speak ZMTP 3 and was closed")
-            else:
-                self._report.bad(
-                    Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once"
-                )
-
     def close(self) -> None:
-        self.inward.disable_monitor()
-        self.monitor.close(0)
+        self.guests.close()
+        self.outward.disable_monitor()
+        self.refusals.close(0)
         self.inward.close(500)
         self.outward.close(0)
 
@@ -176,6 +202,19 @@ class Links:
                 remedy = f"see [{GROUP}] rpc_zmq_bind_address and rpc_zmq_port"
             raise ConfigError(f"cannot listen on {address} port {port}: {exc.strerror}: {remedy}") from None
 
+    def _open(self, host: str, keys: list[str]) -> None:
+        """Dial `host` as who has the first of `keys`; the others are for later."""
+        self.hang_up(host)
+        address, port = self._endpoint(host)
+        try:
+            endpoint = sockets.tcp_endpoint(address, port)
+            name = self._dialer.open(endpoint, server_key=keys[0])
+        except (zmq.ZMQError, ValueError) as exc:
+            self._report.bad(Counter.UNREACHABLE, host, f"no connection to {address!r} port {port}: {exc}")
+            return
+        self._name_of[host], self._host_of[name] = name, host
+        self._dialled[host] = _Dialled(endpoint, keys[0], keys[1:])
+
     def _go(self, host: str, frames: tuple[bytes, ...], size: int) -> None:
         name = self._name_of.get(host)
         if name is not None:
@@ -190,32 +229,32 @@ class Links:
         more = {"draining": True} if self._node.draining else {}
         return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
 
-    def _introduce(self, origin: Origin, facts: dict[str, object]) -> None:
+    def _introduce(self, guest: Guest, facts: dict[str, object]) -> None:
         """A peer that sends calls wants replies, whatever the matchmaker knows of it."""
         host, address, port = facts.get("node"), facts.get("address"), facts.get("port")
-        address = address or self._addresses.get(origin)
+        address = address or guest.address
         if not (isinstance(host, str) and isinstance(address, str) and isinstance(port, int) and 0 < port < 65536):
             return
         if host not in self._introduced and len(self._introduced) >= _KNOWN_PEERS:
             self._introduced.clear()
         self._introduced[host] = Endpoint(address, port)
 
-    def _note_address(self, origin: Origin, address: str) -> None:
-        if len(self._addresses) >= _KNOWN_PEERS:
-            self._addresses.clear()
-        self._addresses[origin] = address.removeprefix("::ffff:")
-
-    def _read_message(self, origin: Origin, frames: list[bytes], now: float) -> list[Action]:
+    def _read_message(self, origin: Origin, guest: Guest, frames: list[bytes], now: float) -> list[Action]:
         if len(frames) == 1:
             kind = wire.kind_of(frames[0])
             if kind is not Kind.PING:
                 raise MalformedError("truncated" if kind in wire.MESSAGE_KINDS else "kind")
-            self._introduce(origin, wire.decode_control(frames[0]))
+            facts = wire.decode_control(frames[0])
+            if not self.guests.may_speak(guest, facts.get("node")):
+                return []
+            self._introduce(guest, facts)
             self._answers.item(origin, (self._pong(),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
         message = Message.read(frames[0], frames[1], now)
+        if not self.guests.may_speak(guest, message.header.source):
+            return []
         if not wire.is_for(message.header.addressed_to, self._incarnation):
             self._node.counts[Counter.STALE] += 1
             return []

@@ -73,9 +73,9 @@ class Local:
         for _ in range(limit):
             if not sockets.readable(self.ingress):
                 return
-            name, frames, address_ = sockets.receive(self.ingress, self.processes)
-            if address_:
-                self._watch(name, address_)
+            name, frames, peer = sockets.receive(self.ingress, self.processes)
+            if peer is not None:
+                self._watch(name, peer.address)
             try:
                 for item in wire.unbundle(frames):
                     yield self._read_client(name, item, now)

@@ -40,9 +40,11 @@ from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.registry import Registry
-from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.receiver.report import Problems, Report
 from openstack_zeromq.receiver.services import begun, remembered
 from openstack_zeromq.receiver.unit import Unit
+from openstack_zeromq.security.identity import identity
+from openstack_zeromq.security.trust import TrustFolder
 from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
@@ -62,13 +64,13 @@ class Receiver:
     """
 
     def __init__(self, settings: Settings) -> None:
-        check_security(settings)
         self._settings = settings
+        self._identity = identity(settings)
         self._started = time.monotonic()
         self._stopping = False
         self._draining_since: float | None = None
         self._reload = self._asked_to_reload = False
-        self._problem = ""
+        self._problems = Problems()
         self._lock = _lock_directory(settings.ipc_dir)
         self._matchmaker = matchmaker(settings)
         self._incarnation = secrets.randbits(63)
@@ -85,7 +87,7 @@ class Receiver:
         descriptors.raise_limit()
         self._context = sockets.context()
         me = Me(settings, self._node, report, self._incarnation)
-        self._links = Links(self._context, me, self._matchmaker)
+        self._links = Links(self._context, me, self._matchmaker, self._identity)
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
         self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain)
@@ -96,10 +98,11 @@ class Receiver:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        LOG.warning(
-            "zmq_security = none: nothing on port %s is encrypted or authenticated; not for production",
-            self._settings.port,
-        )
+        if self._identity is None:
+            LOG.warning(
+                "zmq_security = none: nothing on port %s is encrypted or authenticated; not for production",
+                self._settings.port,
+            )
         LOG.info(
             "receiver of node %s listens on %s port %s, channels below %s, matchmaker %s",
             self._settings.host,
@@ -109,10 +112,13 @@ class Receiver:
             self._settings.matchmaker,
         )
         poller = zmq.Poller()
+        gate = self._links.guests.gate
         for watched in (
+            *([] if gate is None else [gate.socket]),
             self._links.inward,
             self._links.outward,
-            self._links.monitor,
+            self._links.guests.monitor,
+            self._links.refusals,
             self._local.ingress,
             self._local.channels,
             self._local.processes,
@@ -201,6 +207,7 @@ class Receiver:
                 "problem": self._matchmaker.problem,
                 **self._matchmaker.status(),
             },
+            "security": self._security(),
             "services": len(node.clients),
             "draining_s": None if self._draining_since is None else round(now - self._draining_since, 1),
             "links": {
@@ -214,6 +221,13 @@ class Receiver:
 
     # private
 
+    def _security(self) -> dict[str, Any]:
+        if self._identity is None:
+            return {"mode": "none"}
+        folder = self._identity.trust
+        mine = self._identity.pair.public
+        return {"mode": "curve", "public_key": mine, "trusted_hosts": len(folder.trust.hosts), "problem": folder.problem}
+
     def _one_line(self) -> str:
         """What `systemctl status` shows."""
         node = self._node
@@ -221,7 +235,7 @@ class Receiver:
         counts = f"{links.count(LinkState.UP)} of {len(links)} links up, {len(node.clients)} services"
         if self._draining_since is not None:
             counts += f", draining: {node.incoming.in_hand} messages for services here, {node.outgoing.pending} from them"
-        return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problem or 'all is well'}"
+        return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problems.now or 'all is well'}"
 
     def _wake(self) -> None:
         """From any thread; a full pipe wakes, too."""
@@ -250,8 +264,12 @@ class Receiver:
                     self._do(actions, now)
         if local.processes.fileno() in ready:
             local.ended(now)
-        if links.monitor in ready:
-            links.watch()
+        if (gate := links.guests.gate) is not None and gate.socket in ready:
+            gate.answer()
+        if links.guests.monitor in ready:
+            links.guests.watch()
+        if links.refusals in ready:
+            links.refused()
         if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
         if self._wake_read.fileno() in ready:
@@ -293,22 +311,17 @@ class Receiver:
             self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
-        problem = self._matchmaker.problem
-        if problem != self._problem:
-            self._problem = problem
-            if problem:
-                LOG.error("matchmaker: %s", problem)
-            else:
-                LOG.info("matchmaker: all is well again")
+        self._problems.say("matchmaker", self._matchmaker.problem)
+        if self._identity is not None:
+            self._look_who_is_trusted(self._identity.trust, now)
 
-
-def check_security(settings: Settings) -> None:
-    """:raises ConfigError: what is asked for does not exist yet."""
-    if settings.security != "none":
-        raise ConfigError(
-            f"[{GROUP}] zmq_security = {settings.security}: this release has no keys yet; set zmq_security = none"
-            " on a network that nobody else can reach"
-        )
+    def _look_who_is_trusted(self, folder: TrustFolder, now: float) -> None:
+        if folder.refresh():
+            cut = self._links.trust_changed(folder.trust)
+            LOG.info("keys of %s hosts are trusted now; cut off: %s", len(folder.trust.hosts), ", ".join(cut) or "nobody")
+            for host in cut:
+                self._do(self._node.peer_cut(host, now), now)
+        self._problems.say("keys", folder.problem)
 
 
 def _lock_directory(ipc_dir: str) -> int:

@@ -1,4 +1,4 @@
-"""Report: say a thing once, count it always."""
+"""Report: say a thing once, count it always. Problems: say what is wrong when that changes."""
 
 from collections import Counter as Counts
 
@@ -24,3 +24,25 @@ class Report:
         if (counter, who) not in self._said and len(self._said) < _MOST:
             self._said.add((counter, who))
             LOG.warning("%s from %s: %s (logged once; counted as %r)", counter.value, who, what, counter.value)
+
+
+class Problems:
+    """What is wrong now, by what it is about; each is logged when it begins and when it is over."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+
+    @property
+    def now(self) -> str:
+        """All of it in one line; empty when all is well."""
+        return "; ".join(problem for problem in self._now.values() if problem)
+
+    def say(self, about: str, problem: str) -> None:
+        """`problem` is how things are with `about`; empty: well."""
+        if problem == self._now.get(about, ""):
+            return
+        self._now[about] = problem
+        if problem:
+            LOG.error("%s: %s", about, problem)
+        else:
+            LOG.info("%s: all is well again", about)

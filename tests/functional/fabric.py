@@ -23,6 +23,7 @@ from ports import free_port
 
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.receiver import admin
+from openstack_zeromq.security import keys
 
 RECEIVER = str(Path(sys.executable).parent / "oslo-messaging-zmq-receiver")
 
@@ -53,6 +54,8 @@ class Fabric:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stops: list[Callable[[], None]] = []
         self.write_ring(self.ring)
+        for node in self.addresses:
+            self.write_key(node)
 
     # nodes
 
@@ -64,6 +67,12 @@ class Fabric:
         ring_file.write(ring_file.meta_path(path), ring_file.render_meta(data, hosts, "test"))
         ring_file.write(path, data)
 
+    def write_key(self, node: str) -> None:
+        """A key for `node`, which all nodes trust."""
+        pair = keys.new()
+        keys.write_secret(self.directory / "keys" / f"{node}.key", pair, node)
+        keys.write_public(self.directory / "authorized" / f"{node}.pub", (pair.public,), node)
+
     def config_file(self, node: str, **more: object) -> Path:
         """The node's zeromq.conf, written anew."""
         settings = {
@@ -73,7 +82,8 @@ class Fabric:
             "rpc_zmq_ipc_dir": self.ipc_dir(node),
             "zmq_state_dir": self.directory / "state" / node,
             "rpc_zmq_matchmaker": "ring",
-            "zmq_security": "none",
+            "zmq_key_file": self.directory / "keys" / f"{node}.key",
+            "zmq_authorized_keys": self.directory / "authorized",
             **self.options,
             **more,
         }

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,16 @@ from typing import Any
 import pytest
 import zmq
 from fabric import Fabric, eventually
+from strangers import DEADLINE_MS, JUNK, TOPIC, dealer, header, request, until_closed
 
 from openstack_zeromq import address, wire
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.link import SILENCE
-from openstack_zeromq.driver import payload
-from openstack_zeromq.wire import NO_ID, Answer, Flag, Header, Kind, MessageId
+from openstack_zeromq.wire import Answer, Kind, MessageId
 
-TOPIC = "compute"
 RING = {TOPIC: ["n1"], "zmq-probe": ["n1"]}
 CHANNEL = Channel.of_topic("openstack", TOPIC)
 MALFORMED, REFUSED = "malformed", "refused_handshakes"
-DEADLINE_MS = 5000
 
 
 LIMIT = 100_000
@@ -49,8 +46,8 @@ class Endpoint:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[tuple[Fabric, Endpoint]]:
-    """One node for all tests, that refuses large messages, so that a large one is quickly made."""
-    fabric = Fabric(nodes=1, ring=RING, options={"zmq_max_message_size": LIMIT})
+    """One node for all tests: without keys, so that strangers get as far as frames, and with a small limit of bodies."""
+    fabric = Fabric(nodes=1, ring=RING, options={"zmq_max_message_size": LIMIT, "zmq_security": "none"})
     try:
         fabric.start()
         endpoint = Endpoint()
@@ -74,7 +71,7 @@ def one(shared: tuple[Fabric, Endpoint]) -> Fabric:
 @pytest.fixture
 def own(make_fabric: Any) -> tuple[Fabric, Endpoint]:
     """A node for one test alone: what the test does to it may outlast a restart, for services send again."""
-    fabric, endpoint = make_fabric(nodes=1, ring=RING), Endpoint()
+    fabric, endpoint = make_fabric(nodes=1, ring=RING, options={"zmq_security": "none"}), Endpoint()
     fabric.server("n1", TOPIC, endpoint)
     client = fabric.client("n1", TOPIC)
     endpoint.call = lambda: client.call({}, "note", what="good")
@@ -111,33 +108,6 @@ def assert_works(fabric: Fabric, endpoint: Endpoint) -> None:
 
 def lines_with(fabric: Fabric, *words: str) -> list[str]:
     return [line for line in fabric.log("n1").read_text().splitlines() if all(word in line for word in words)]
-
-
-def header(kind: Kind = Kind.CAST, **facts: Any) -> Header:
-    """The header of a good message to the topic; `facts` replace fields."""
-    made = Header(kind, Flag.NONE, MessageId(1, 1), 1, "n9", 1, 60_000, 0, 1, NO_ID, "openstack", TOPIC, "")
-    return made._replace(**facts)
-
-
-def request(what: Any) -> bytes:
-    """A body that the endpoint understands."""
-    return payload.pack_request({}, {"method": "note", "args": {"what": what}, "version": "1.0"})
-
-
-@contextmanager
-def dealer(endpoint: str, routing_id: bytes | None = None) -> Iterator[Any]:
-    """A ZeroMQ peer that speaks ZMTP properly, and says what it likes."""
-    context = zmq.Context()
-    made = context.socket(zmq.DEALER)
-    made.set(zmq.LINGER, 1000)
-    made.set(zmq.RCVTIMEO, DEADLINE_MS)
-    if routing_id is not None:
-        made.set(zmq.ROUTING_ID, routing_id)
-    made.connect(endpoint)
-    try:
-        yield made
-    finally:
-        context.destroy(linger=1000)
 
 
 def tcp(fabric: Fabric, source: str) -> str:
@@ -329,23 +299,6 @@ def test_a_message_whose_body_is_no_request_is_dropped_logged_by_the_service_and
     assert_works(one, endpoint)
 
 
-TLS_HELLO = bytes.fromhex("160301002e0100002a0303") + bytes(32) + bytes.fromhex("000002c02b0100")
-ZMTP_SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
-JUNK = {
-    "HTTP": b"GET / HTTP/1.1\r\nHost: n1\r\n\r\n",
-    "TLS": TLS_HELLO,
-    "ZMTP/1": b"\x01\x00",
-    "ZMTP/1 with an identity": b"\x05\x00abcd",
-    "ones": b"\xff" * 200,
-    "zeros": bytes(200),
-    "noise": bytes(number * number % 251 for number in range(7, 500)),
-    "ZMTP/2": ZMTP_SIGNATURE + b"\x01\x06",
-    "PLAIN": ZMTP_SIGNATURE + b"\x03\x00PLAIN" + bytes(50),
-    "CURVE": ZMTP_SIGNATURE + b"\x03\x00CURVE" + bytes(50),
-    "a bad command": ZMTP_SIGNATURE + b"\x03\x00NULL" + bytes(48) + b"\x04\xff\x00\x00\x00\x00",
-}
-
-
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_a_connection_that_does_not_speak_our_protocol_is_counted_and_closed(
     one: Fabric, endpoint: Endpoint, junk: bytes
@@ -354,7 +307,7 @@ def test_a_connection_that_does_not_speak_our_protocol_is_counted_and_closed(
     for _ in range(3):
         with socket.create_connection((one.addresses["n1"], one.port), timeout=10) as connection:
             connection.sendall(junk)
-            _until_closed(connection)
+            until_closed(connection)
     eventually(lambda: one.counter("n1", REFUSED) == before + 3, within=3)
     assert_works(one, endpoint)
 
@@ -366,20 +319,11 @@ def test_connections_that_stay_silent_are_counted_logged_once_and_closed_while_o
     silent = [socket.create_connection((fabric.addresses["n1"], fabric.port), timeout=10) for _ in range(50)]
     assert_works(fabric, endpoint)
     for connection in silent:
-        _until_closed(connection)
+        until_closed(connection)
         connection.close()
     eventually(lambda: fabric.counter("n1", REFUSED) == len(silent))
     assert len(lines_with(fabric, REFUSED)) == 1
     assert_works(fabric, endpoint)
-
-
-def _until_closed(connection: socket.socket) -> None:
-    """Read until the other side hangs up; TimeoutError when it does not."""
-    try:
-        while connection.recv(4096):
-            pass
-    except ConnectionResetError:
-        return
 
 
 # on the unix sockets

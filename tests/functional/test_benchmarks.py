@@ -13,14 +13,14 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 def test_a_short_run_measures_everything_but_rabbitmq(tmp_path: Path) -> None:
     output = tmp_path / "found.json"
-    options = ["--only", "zmq,null,receiver", "--rounds", "2", "--seconds", "0.1", "--output", str(output)]
+    options = ["--only", "zmq,curve,null,receiver", "--rounds", "2", "--seconds", "0.1", "--output", str(output)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options], cwd=CHECKOUT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(output.read_text())
     assert {name: set(beds) for name, beds in found["measures"].items()} == {
-        measure.name: {"zmq", "null"} for measure in MEASURES
+        measure.name: {"zmq", "curve", "null"} for measure in MEASURES
     }
     assert set(found["receiver"]) == {PLAIN, *PATHS}
     rates = [figures["rate"] for beds in (*found["measures"].values(), found["receiver"]) for figures in beds.values()]

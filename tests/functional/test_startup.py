@@ -28,7 +28,8 @@ def _start(fabric: Fabric, *arguments: str, **options: Any) -> subprocess.Comple
     [
         ({"rpc_zmq_port": 70000}, "rpc_zmq_port"),
         ({"rpc_zmq_matchmaker": "oracle"}, "rpc_zmq_matchmaker"),
-        ({"zmq_security": "curve"}, "set zmq_security = none"),
+        ({"zmq_key_file": "/nowhere/node.key"}, "/nowhere/node.key is missing: make this node's key with `zmqctl keys new`"),
+        ({"zmq_authorized_keys": "/nowhere"}, "put the public key of each node there, as <host>.pub"),
         ({"rpc_zmq_ipc_dir": "/dev/null"}, "is not a directory"),
         ({"rpc_zmq_ipc_dir": "/proc/nowhere"}, "rpc_zmq_ipc_dir"),
         ({"rpc_zmq_bind_address": "192.0.2.1"}, "rpc_zmq_bind_address"),
@@ -89,7 +90,7 @@ def test_check_refuses_what_could_not_start(make_fabric: Callable[..., Fabric], 
         ended = _start(fabric, "--check", rpc_zmq_matchmaker="redis", zmq_state_dir=state_dir)
         assert (ended.returncode, "zmq_state_dir" in ended.stderr) == (1, True)
     assert _start(fabric, "--check", rpc_zmq_matchmaker="redis", zmq_state_dir=tmp_path / "new" / "below").returncode == 0
-    assert "zmq_security" in _start(fabric, "--check", zmq_security="curve").stderr
+    assert "zmqctl keys new" in _start(fabric, "--check", zmq_key_file="/nowhere/node.key").stderr
 
 
 @pytest.mark.parametrize("matchmaker", ["redis", "consul"])

@@ -46,7 +46,7 @@ def test_a_bar_for_a_rate_is_met_from_above(ours: float, met: bool) -> None:
 
 
 def test_each_bar_whose_figures_are_there_has_a_verdict() -> None:
-    assert len(bars(_data({"zmq": [1.0], "rabbit": [1.0], "null": [1.0]}))) == len(BARS) + 2
+    assert len(bars(_data({"zmq": [1.0], "curve": [1.0], "rabbit": [1.0], "null": [1.0]}))) == len(BARS) + 2
     assert [met for what, _, _, met in bars(_data({"zmq": [1.0]})) if "receiver" in what] == [True, True]
 
 

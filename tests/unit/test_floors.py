@@ -9,8 +9,8 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "openstack_zeromq"
 FLOORS = [
     {"errors", "options", "address", "systemd"},
-    {"wire", "delivery"},
-    {"sockets", "journal", "matchmaker", "security"},
+    {"wire", "delivery", "sockets"},
+    {"journal", "matchmaker", "security"},
     {"receiver", "driver", "catalog"},
     {"cli"},
 ]

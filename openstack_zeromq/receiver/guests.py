@@ -1,0 +1,131 @@
+"""Guests: the connections that peers dialled. Who is behind each, and an end to those that are trusted no more.
+
+With keys, a guest is the host whose key it showed at the gate; nothing that it says of itself counts. libzmq ends no single
+connection of a socket, so the one to be ended is shut down by the descriptor that the kernel knows it by.
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Container
+from typing import NamedTuple
+
+import zmq
+
+from openstack_zeromq import sockets
+from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.past import Origin
+from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.security.gate import Gate, Verdict
+from openstack_zeromq.security.trust import Trust, TrustFolder
+from openstack_zeromq.sockets import Peer
+
+_MOST = 10_000
+_SHOWN = 8  # characters of a public key
+_EVENT = struct.Struct("=HI")
+_WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+
+
+class Guest(NamedTuple):
+    """`host` and `key` are empty where receivers have no keys."""
+
+    address: str
+    host: str
+    key: str
+    descriptor: int
+
+
+class Guests:
+    """Who has dialled `inward`. `trust` None: everybody may, and nobody's name is known."""
+
+    def __init__(self, ctx: sockets.ZmqContext, inward: sockets.ZmqSocket, trust: TrustFolder | None, report: Report) -> None:
+        self._trust = trust
+        self._report = report
+        self._inward = inward
+        self.monitor: sockets.ZmqSocket = inward.get_monitor_socket(_WATCHED)
+        self.gate = Gate(ctx, lambda: trust.trust, self._judged) if trust is not None else None
+        self._guests: dict[Origin, Guest] = {}
+        self._origin_of: dict[int, Origin] = {}
+        self._inside: set[int] = set()
+
+    @property
+    def known(self) -> Container[Origin]:
+        """Whose next message need not say again whence it comes."""
+        return self._guests
+
+    def note(self, origin: Origin, peer: Peer) -> None:
+        """The first message of a connection has come."""
+        self.watch()
+        if len(self._guests) >= _MOST:
+            self._guests.clear()
+            self._origin_of.clear()
+        host = self._trust.trust.host_of(peer.user) if self._trust is not None else ""
+        guest = Guest(peer.address.removeprefix("::ffff:"), host or "", peer.user, peer.descriptor)
+        self._guests[origin] = guest
+        if peer.descriptor in self._inside:
+            self._origin_of[peer.descriptor] = origin
+
+    def of(self, origin: Origin) -> Guest:
+        """Who that is."""
+        return self._guests[origin]
+
+    def may_speak(self, guest: Guest, node: object) -> bool:
+        """Whether `guest` is the node in whose name it speaks."""
+        if self._trust is None or (guest.host and guest.host == node):
+            return True
+        if guest.host:
+            self._report.bad(
+                Counter.MISNAMED, guest.host, f"it speaks in the name of node {node!r}; its rpc_zmq_host must be {guest.host}"
+            )
+        return False
+
+    def watch(self) -> None:
+        """Count connections that ended: before their handshake was done, or later."""
+        for frames in sockets.drain(self.monitor, 100):
+            event, number = _EVENT.unpack(frames[0])
+            if event == zmq.EVENT_ACCEPTED:
+                self._inside.add(number)
+            else:
+                self._ended(number)
+
+    def evict(self, trust: Trust) -> None:
+        """End the connections of those whose key `trust` does not have, and those that have not said a word yet."""
+        self.watch()
+        for guest in list(self._guests.values()):
+            if not guest.host or trust.host_of(guest.key) != guest.host:
+                self._report.bad(Counter.EVICTED, guest.host or guest.address, "its key is not trusted any more")
+                self._show_out(guest.descriptor)
+        for descriptor in self._inside - set(self._origin_of):
+            self._show_out(descriptor)
+
+    def close(self) -> None:
+        self._inward.disable_monitor()
+        self.monitor.close(0)
+        if self.gate is not None:
+            self.gate.close()
+
+    # private
+
+    def _judged(self, verdict: Verdict) -> None:
+        if not verdict.admitted:
+            key = f" {verdict.key[:_SHOWN]}…" if verdict.key else ""
+            self._report.bad(Counter.REFUSED_KEYS, verdict.address, f"{verdict.why}{key}")
+
+    def _ended(self, descriptor: int) -> None:
+        # libzmq says of no handshake whose it was: who has said nothing has not come through it.
+        self._inside.discard(descriptor)
+        origin = self._origin_of.pop(descriptor, None)
+        if origin is None:
+            why = "a connection did not speak ZMTP 3 as we do, and was closed"
+            self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", why)
+            return
+        self._guests.pop(origin, None)
+        self._report.bad(Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once")
+
+    def _show_out(self, descriptor: int) -> None:
+        """The kernel ends it, libzmq notices; by then it may have ended, and the number be another's, which dials again."""
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
