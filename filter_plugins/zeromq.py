@@ -28,7 +28,7 @@ PLAYBOOK_INPUTS = frozenset(
             "zeromq_new_nodes",
             "zeromq_redeploy_nodes",
         ),
-        *("zeromq_removed_nodes", "zeromq_local_root", "zeromq_local_node"),
+        *("zeromq_removed_nodes", "zeromq_revoked_nodes", "zeromq_local_root", "zeromq_local_node"),
     }
 )
 
@@ -49,6 +49,12 @@ def endpoint(host: str, hostvars: Mapping) -> dict[str, object]:
 def endpoints(hosts: Iterable[str], hostvars: Mapping) -> dict[str, dict[str, object]]:
     """Node name -> address and port of each of `hosts`."""
     return {node_name(host, hostvars): endpoint(host, hostvars) for host in hosts}
+
+
+def public_keys(hosts: Iterable[str], hostvars: Mapping) -> dict[str, list[str]]:
+    """Node name -> its public keys, of those `hosts` whose keys this run has asked for (role zeromq_receiver, phase keys)."""
+    told = {host: hostvars[host].get("__zeromq_receiver_key") or {} for host in hosts}
+    return {node_name(host, hostvars): list(found["public_keys"]) for host, found in told.items() if found.get("public_keys")}
 
 
 def named(names: str | list[str], hosts: Iterable[str], hostvars: Mapping) -> list[str]:
@@ -180,6 +186,7 @@ class FilterModule:
             "zeromq_contradictions": contradictions,
             "zeromq_endpoints": endpoints,
             "zeromq_named": named,
+            "zeromq_public_keys": public_keys,
             "zeromq_ring": ring,
             "zeromq_unknown_inputs": unknown_inputs,
         }

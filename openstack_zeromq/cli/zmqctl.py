@@ -92,7 +92,8 @@ def _show_security(console: Console, security: dict[str, Any]) -> None:
     if security["mode"] == "none":
         console.print("[yellow]nothing is encrypted, everybody may link to it:[/] zmq_security = none")
         return
-    console.print(f"keys of {security['trusted_hosts']} hosts are trusted; its own is {security['public_key']}", soft_wrap=True)
+    own = escape(security["public_key"])
+    console.print(f"keys of {security['trusted_hosts']} hosts are trusted; its own is {own}", soft_wrap=True)
     if security["problem"]:
         console.print(f"  [red]{escape(security['problem'])}[/]", soft_wrap=True)
 

@@ -225,8 +225,14 @@ class Receiver:
         if self._identity is None:
             return {"mode": "none"}
         folder = self._identity.trust
-        mine = self._identity.pair.public
-        return {"mode": "curve", "public_key": mine, "trusted_hosts": len(folder.trust.hosts), "problem": folder.problem}
+        mine, hosts = self._identity.pair.public, folder.trust.hosts
+        return {
+            "mode": "curve",
+            "public_key": mine,
+            "trusted_hosts": len(hosts),
+            "trusted_keys": sum(map(len, hosts.values())),
+            "problem": folder.problem,
+        }
 
     def _one_line(self) -> str:
         """What `systemctl status` shows."""

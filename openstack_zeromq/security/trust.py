@@ -4,7 +4,8 @@ What stands there counts from the next look on; a file that is gone takes its ho
 read as a whole, for instance while it is half copied, changes nothing: what was known stays, and the problem is told.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from openstack_zeromq.security import keys
 
 SUFFIX = ".pub"
 _MOST_FILES = 20_000
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,61 @@ class TrustFolder:
         # What changed while it was read is seen at the next look.
         self._stamp, self.problem = stamp, ""
         return self.trust.hosts != before.hosts
+
+
+# keeping the folder
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Host to what its file holds; empty when there is no folder.
+
+    :raises OSError: a file cannot be read.
+    """
+    if not folder.exists():
+        return {}
+    files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    return {path.name.removesuffix(SUFFIX): path.read_text(encoding="ascii", errors="replace") for path in files}
+
+
+def planned(before: Mapping[str, str], wanted: Mapping[str, Sequence[str]], hosts: Iterable[str]) -> dict[str, str]:
+    """What the files should hold: `wanted` keys, and for other `hosts` what they hold `before`. Pure.
+
+    :raises KeyFileError: what is to be written is no key, is another host's, or a host's name is no file name.
+    """
+    after = {host: before[host] for host in hosts if host in before}
+    for host, its in wanted.items():
+        if not its:
+            continue
+        if not _HOST.fullmatch(host):
+            raise KeyFileError(f"{host!r} cannot be the name of a node: letters, digits and . _ - only")
+        if not all(isinstance(key, str) and keys.is_key(key) for key in its):
+            raise KeyFileError(f"what is given for {host} is no list of public keys (Z85, 40 characters each)")
+        after[host] = keys.public_text(tuple(its), host)
+    Trust({host: keys_in(text) for host, text in after.items()})
+    return dict(sorted(after.items()))
+
+
+def write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Change the files from `before` to `after`: first who is new, then who is gone.
+
+    :raises KeyFileError: a file cannot be written.
+    :raises OSError: one cannot be removed.
+    """
+    for host, text in after.items():
+        if before.get(host) != text:
+            keys.write_public(folder / f"{host}{SUFFIX}", keys_in(text), host)
+    for host in before.keys() - after.keys():
+        (folder / f"{host}{SUFFIX}").unlink(missing_ok=True)
+
+
+def keys_in(text: str) -> tuple[str, ...]:
+    """The keys that the text of a public file holds."""
+    return tuple(line for line in text.splitlines() if keys.is_key(line))
+
+
+def shown(texts_: Mapping[str, str]) -> str:
+    """For a diff: a line for each key."""
+    return "".join(f"{host} {key}\n" for host, text in sorted(texts_.items()) for key in keys_in(text))
 
 
 def _stamp(folder: Path) -> object:

@@ -33,6 +33,25 @@ TASKS = """
     config_files: ["{{ config_file }}"]
   register: call
   failed_when: "'the matchmaker knows no host of nothing' not in call.msg"
+- name: This node has a key
+  zmq_curve_keypair:
+    path: "{{ place }}/keys/node.key"
+    host: n1
+    state: next
+  register: key
+- name: It trusts itself
+  zmq_authorized_keys:
+    path: "{{ place }}/keys/authorized"
+    keys: {n1: "{{ key.public_keys }}"}
+    hosts: [n1, n2]
+  register: trusted
+- name: Both tell what they did
+  ansible.builtin.assert:
+    that:
+      - key.steps == ['make a key', 'make the next key']
+      - key.public_keys | length == (0 if ansible_check_mode else 2)
+      - trusted.written == ([] if ansible_check_mode else ['n1'])
+      - "'n2' in trusted.unknown"
 - name: Consul is away
   consul_catalog_info:
     url: http://127.0.0.1:1
@@ -80,3 +99,6 @@ def test_every_module_of_the_package_runs_under_ansible(make_fabric, playbook, t
     assert "c1" in done.stdout
     assert "very@secret" not in done.stdout
     assert (tmp_path / "ring.json").exists() == (check == ["--diff"])
+    secrets = [line for path in tmp_path.glob("keys/node.key*") for line in path.read_text().splitlines() if line[:2] != "# "]
+    assert len(secrets) == (2 if check == ["--diff"] else 0)
+    assert not any(secret in done.stdout + done.stderr for secret in secrets)

@@ -113,6 +113,15 @@ def test_rollback_brings_the_bad_node_back_and_leaves_the_others_alone(nodes, pl
     assert not changes(playbook("playbooks/rollback.yml", *bad)), "a second run finds nothing to do"
 
 
+def test_keys_of_all_nodes_are_rotated_under_load_and_nothing_is_lost(nodes, playbook, load, release):
+    before = {name: status(nodes[name])["security"]["public_key"] for name in FIRST}
+    with load():
+        playbook("playbooks/rotate_keys.yml", *release("0.1.91"))
+    after = {name: status(nodes[name])["security"] for name in FIRST}
+    assert {name: facts["public_key"] for name, facts in after.items()}.items().isdisjoint(before.items())
+    assert {facts["trusted_keys"] for facts in after.values()} == {len(FIRST)}, "the old keys are forgotten"
+
+
 def test_scale_out_under_load_touches_the_new_node_and_its_peers_data_only(nodes, playbook, load, release):
     before = {name: started(nodes[name]) for name in FIRST}
     with load():
@@ -129,6 +138,21 @@ def test_dead_node_is_removed(nodes, playbook):
     for name in FIRST:
         assert JOINING not in nodes[name].file(RING).content_string
         assert JOINING not in nodes[name].file(RING.replace(".json", ".meta.json")).content_string
+
+
+def test_revoked_host_is_cut_off_by_all_others_and_needs_a_new_key_to_come_back(nodes, playbook):
+    revoked, witness = FIRST[-1], nodes[FIRST[0]]
+    assert json.loads(witness.check_output("%s ping --json --server %s", ZMQCTL, revoked))["answered_by"] == [revoked]
+    playbook("playbooks/revoke.yml", "-e", f"zeromq_revoked_nodes={revoked}")
+    for name in FIRST[:-1]:
+        seen = status(nodes[name])
+        assert seen["links"].get(revoked, {}).get("state") != "up", name
+        assert seen["security"]["trusted_hosts"] == len(FIRST) - 1
+    silent = witness.run("%s ping --json --timeout 3 --server %s", ZMQCTL, revoked)
+    assert silent.rc != 0
+    nodes[revoked].check_output("rm -r /etc/oslo/zeromq")
+    playbook("playbooks/scale_out.yml", "-e", f"zeromq_new_nodes={revoked}")
+    assert json.loads(witness.check_output("%s ping --json --server %s", ZMQCTL, revoked))["answered_by"] == [revoked]
 
 
 def test_last_host_of_a_topic_is_not_removed(playbook):

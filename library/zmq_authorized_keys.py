@@ -1,0 +1,117 @@
+"""Whom this node trusts: a thin shell over openstack_zeromq.security.
+
+Runs under the interpreter of the environment that holds the package.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    from openstack_zeromq.errors import ZeroMQError
+    from openstack_zeromq.security import trust
+except ImportError:
+    PACKAGE_IMPORT_ERROR = traceback.format_exc()
+else:
+    PACKAGE_IMPORT_ERROR = None
+
+DOCUMENTATION = r"""
+module: zmq_authorized_keys
+short_description: Whom this node trusts
+description:
+  - Keeps the directory of public keys, one file C(<host>.pub) for each host. A running receiver sees a change within a second,
+    and cuts off whose key is not there any more.
+  - A host of O(hosts) whose keys are not given keeps the file that it has, so that a run that is limited to some nodes does not
+    cut off the others. Files of all other hosts are removed.
+  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
+author: openstack-zeromq maintainers
+options:
+  path:
+    description: The directory.
+    type: path
+    default: /etc/oslo/zeromq/authorized
+  keys:
+    description: Host to its public keys, the one in use first. An empty list changes nothing for that host.
+    type: dict
+    required: true
+  hosts:
+    description: Further hosts that are trusted with the keys that they have here.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: node1 and node2 are trusted, and nobody else
+  zmq_authorized_keys:
+    keys:
+      node1: ["{{ hostvars.node1.key.public_keys }}"]
+    hosts: [node1, node2]
+  vars:
+    ansible_python_interpreter: /opt/openstack-zeromq/bin/python
+"""
+
+RETURN = r"""
+written:
+  description: Hosts whose file was written, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+removed:
+  description: Hosts that are trusted no more.
+  returned: success
+  type: list
+  elements: str
+unknown:
+  description: Hosts of O(hosts) that have no key here, so that there is no link to them.
+  returned: success
+  type: list
+  elements: str
+trusted_keys:
+  description: How many keys are trusted in the end.
+  returned: success
+  type: int
+"""
+
+ARGUMENT_SPEC = {
+    "path": {"type": "path", "default": "/etc/oslo/zeromq/authorized"},
+    "keys": {"type": "dict", "required": True, "no_log": False},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if PACKAGE_IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
+    asked = module.params
+    folder = Path(asked["path"])
+    try:
+        before = trust.texts(folder)
+        wanted = trust.planned(before, asked["keys"], asked["hosts"])
+        if not module.check_mode:
+            trust.write(folder, before, wanted)
+    except ZeroMQError as fault:
+        module.fail_json(msg=str(fault))
+    except OSError as fault:
+        module.fail_json(msg=f"{folder}: {fault.strerror}")
+    module.exit_json(
+        changed=wanted != before,
+        written=sorted(host for host, text in wanted.items() if before.get(host) != text),
+        removed=sorted(before.keys() - wanted.keys()),
+        unknown=sorted(set(asked["hosts"]) - wanted.keys()),
+        trusted_keys=sum(len(trust.keys_in(text)) for text in wanted.values()),
+        diff={
+            "before": trust.shown(before),
+            "after": trust.shown(wanted),
+            "before_header": str(folder),
+            "after_header": str(folder),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""This node's own CURVE key: a thin shell over openstack_zeromq.security.own.
+
+Runs under the interpreter of the environment that holds the package. A secret key is made on the node and stays there.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+try:
+    from openstack_zeromq.errors import ZeroMQError
+    from openstack_zeromq.security.own import OwnKey, State
+except ImportError:
+    PACKAGE_IMPORT_ERROR = traceback.format_exc()
+else:
+    PACKAGE_IMPORT_ERROR = None
+
+DOCUMENTATION = r"""
+module: zmq_curve_keypair
+short_description: This node's own CURVE key
+description:
+  - Makes the key that proves to other nodes who this one is, and tells its public half. The secret half is written to a file
+    that only its owner can read, and to nowhere else; it is in no result, no diff and no log.
+  - A key is changed in two steps. With O(state=next) another one is made beside it, so that the other nodes can be given both;
+    with O(state=switched) that one takes its place, and counts from the receiver's next start.
+  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
+author: openstack-zeromq maintainers
+options:
+  path:
+    description: The file of the secret key; the next one lies beside it, with C(.next) after its name.
+    type: path
+    default: /etc/oslo/zeromq/node.key
+  host:
+    description: Name of this node, for the comment in the file.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes a key if there is none; one that is there is never changed.
+      - V(next) makes the one that will follow it, too, if there is none.
+      - V(switched) puts that one in its place, if there is one; else as V(present).
+      - V(absent) removes both. The node is nobody then until it has another key.
+    type: str
+    choices: [present, next, switched, absent]
+    default: present
+  owner:
+    description: Who may read the files, the receiver's user; without it whoever runs this.
+    type: str
+"""
+
+EXAMPLES = r"""
+- name: This node has a key
+  zmq_curve_keypair:
+    host: "{{ zeromq_receiver_host }}"
+    owner: openstack-zeromq
+  register: key
+  vars:
+    ansible_python_interpreter: /opt/openstack-zeromq/bin/python
+
+- name: Every node trusts every node
+  zmq_authorized_keys:
+    keys: "{{ {'node1': key.public_keys} }}"
+  vars:
+    ansible_python_interpreter: /opt/openstack-zeromq/bin/python
+"""
+
+RETURN = r"""
+public_keys:
+  description: Public halves, the one in use first, then the next one if there is one; empty when there is no key.
+  returned: success
+  type: list
+  elements: str
+steps:
+  description: What was done, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+"""
+
+ARGUMENT_SPEC = {
+    "path": {"type": "path", "default": "/etc/oslo/zeromq/node.key"},
+    "host": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "next", "switched", "absent"], "default": "present"},
+    "owner": {"type": "str"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if PACKAGE_IMPORT_ERROR is not None:
+        module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
+    asked = module.params
+    own = OwnKey(Path(asked["path"]), asked["host"])
+    try:
+        steps = own.plan(State(asked["state"]))
+        if not module.check_mode:
+            own.apply(steps)
+        changed = bool(steps)
+        for path in (own.path, own.next):
+            if asked["owner"] and os.path.exists(path):
+                changed = module.set_owner_if_different(str(path), asked["owner"], changed)
+        public = own.public()
+    except ZeroMQError as fault:
+        module.fail_json(msg=str(fault))
+    except OSError as fault:
+        module.fail_json(msg=f"{asked['path']}: {fault.strerror}")
+    module.exit_json(changed=changed, public_keys=public, steps=[step.value for step in steps])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""Security without sockets: key files, whom they make trusted, what the gate says, how a key is changed."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zmq.utils import z85
+
+from openstack_zeromq import sockets
+from openstack_zeromq.errors import KeyFileError
+from openstack_zeromq.security import keys, trust
+from openstack_zeromq.security.gate import judge
+from openstack_zeromq.security.own import OwnKey, State, Step, plan
+from openstack_zeromq.security.trust import Trust, TrustFolder
+
+MINE, YOURS, OTHER = (keys.new() for _ in range(3))
+TRUST = Trust({"n1": (MINE.public,), "n2": (YOURS.public,)})
+
+
+def question(**facts: bytes) -> list[bytes]:
+    """What libzmq asks of a connection with n2's key."""
+    asked = {
+        "version": b"1.0",
+        "request": b"7",
+        "domain": sockets.LINKS_DOMAIN,
+        "address": b"192.0.2.2",
+        "routing": b"x",
+        "mechanism": b"CURVE",
+        "credentials": z85.decode(YOURS.public.encode()),
+    }
+    return list({**asked, **facts}.values())
+
+
+# files
+
+
+def test_a_secret_key_is_written_for_its_owner_alone_and_comes_back_with_its_public_half(tmp_path: Path) -> None:
+    path = tmp_path / "zeromq" / "node.key"
+    keys.write_secret(path, MINE, "n1")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert keys.read_secret(path) == MINE
+    assert [file.name for file in path.parent.iterdir()] == ["node.key"]
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
+def test_a_secret_key_that_others_could_read_is_refused_with_the_remedy(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "node.key"
+    keys.write_secret(path, MINE, "n1")
+    path.chmod(mode)
+    with pytest.raises(KeyFileError, match=f"chmod 600 {path}, and make a new key"):
+        keys.read_secret(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# only a comment\n", "abc\n", f"{MINE.secret}\n{YOURS.secret}\n", "\xff" * 40, "x" * 50_000]
+)
+def test_what_is_no_key_file_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "node.key"
+    path.touch(mode=0o600)
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(KeyFileError) as raised:
+        keys.read_secret(path)
+    assert MINE.secret not in str(raised.value)
+    assert "xxx" not in str(raised.value)
+
+
+def test_a_secret_is_in_no_repr() -> None:
+    assert MINE.secret not in repr(MINE)
+    assert MINE.public in repr(MINE)
+
+
+def test_a_key_that_begins_like_a_comment_is_a_key(tmp_path: Path) -> None:
+    odd = "#" + MINE.public[1:]
+    keys.write_public(tmp_path / "n1.pub", (odd,), "n1")
+    assert keys.read_public(tmp_path / "n1.pub") == (odd,)
+
+
+@given(st.binary(min_size=32, max_size=32).map(lambda raw: z85.encode(raw).decode()))
+def test_every_key_is_one(key: str) -> None:
+    assert keys.is_key(key)
+    assert trust.keys_in(keys.public_text((key,), "n1")) == (key,)
+
+
+# trust
+
+
+def test_a_host_with_two_keys_is_trusted_with_both() -> None:
+    both = Trust({"n1": (MINE.public, OTHER.public)})
+    assert both.host_of(MINE.public) == both.host_of(OTHER.public) == "n1"
+    assert both.host_of(YOURS.public) is None
+    assert both.keys_of("n2") == ()
+
+
+def test_two_hosts_cannot_have_one_key() -> None:
+    with pytest.raises(KeyFileError, match="n1 and n2 have a key in common"):
+        Trust({"n1": (MINE.public,), "n2": (MINE.public,)})
+
+
+def test_the_folder_is_followed_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
+    keys.write_public(tmp_path / "n2.pub", (YOURS.public,), "n2")
+    folder = TrustFolder(tmp_path)
+    assert not folder.refresh()
+    (tmp_path / "n2.pub").unlink()
+    assert folder.refresh()
+    assert folder.trust.host_of(YOURS.public) is None
+    (tmp_path / "n3.pub").write_text("half a ke")
+    assert not folder.refresh()
+    assert "n3.pub is no key file" in folder.problem
+    assert folder.trust.host_of(MINE.public) == "n1"
+    keys.write_public(tmp_path / "n3.pub", (OTHER.public,), "n3")
+    assert folder.refresh()
+    assert folder.problem == ""
+    assert folder.trust.host_of(OTHER.public) == "n3"
+
+
+def test_a_folder_that_vanishes_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    place = tmp_path / "authorized"
+    keys.write_public(place / "n1.pub", (MINE.public,), "n1")
+    folder = TrustFolder(place)
+    place.rename(tmp_path / "elsewhere")
+    assert not folder.refresh()
+    assert "No such file or directory" in folder.problem
+    assert folder.trust.host_of(MINE.public) == "n1"
+
+
+def test_files_that_are_written_halfway_are_not_seen(tmp_path: Path) -> None:
+    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
+    (tmp_path / f".n2.pub.{os.getpid()}").write_text("half")
+    assert set(trust.read(tmp_path).hosts) == {"n1"}
+
+
+def test_hosts_of_which_nothing_is_said_keep_what_they_have_and_others_go() -> None:
+    before = {host: keys.public_text((pair.public,), host) for host, pair in {"n1": MINE, "n2": YOURS, "gone": OTHER}.items()}
+    fresh = keys.new().public
+    after = trust.planned(before, {"n1": [fresh], "n3": []}, ["n1", "n2", "n3"])
+    assert {host: trust.keys_in(text) for host, text in after.items()} == {"n1": (fresh,), "n2": (YOURS.public,)}
+
+
+@pytest.mark.parametrize("wanted", [{"../n1": [MINE.public]}, {"n1": ["no key"]}, {"n1": [MINE.public], "n2": [MINE.public]}])
+def test_what_cannot_be_trusted_is_refused_before_anything_is_written(wanted: dict[str, list[str]]) -> None:
+    with pytest.raises(KeyFileError):
+        trust.planned({}, wanted, [])
+
+
+# the gate
+
+
+def test_who_shows_a_trusted_key_comes_in_and_is_known_by_it() -> None:
+    answer, verdict = judge(question(), TRUST)
+    assert answer == [b"1.0", b"7", b"200", b"OK", YOURS.public.encode(), b""]
+    assert verdict.admitted
+    assert TRUST.host_of(verdict.key) == "n2"
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"credentials": z85.decode(OTHER.public.encode())}, "its key is not trusted"),
+        ({"credentials": b"short"}, "it shows no key"),
+        ({"mechanism": b"NULL", "credentials": b""}, "it shows no key"),
+        ({"mechanism": b"PLAIN"}, "it shows no key"),
+        ({"domain": b""}, "it shows no key"),
+        ({"domain": b"*"}, "it shows no key"),
+        ({"domain": sockets.LOCAL_DOMAIN}, "it shows no key"),
+        ({"domain": sockets.LOCAL_DOMAIN, "mechanism": b"NULL"}, "it shows no key"),  # from the network
+        ({"version": b"2.0"}, "it does not say who it is"),
+    ],
+)
+def test_everybody_else_is_refused(facts: dict[str, bytes], why: str) -> None:
+    answer, verdict = judge(question(**facts), TRUST)
+    assert answer[2:5] == [b"400", why.encode(), b""]
+    assert (verdict.admitted, verdict.why) == (False, why)
+
+
+def test_a_service_of_this_node_needs_no_key() -> None:
+    asked = question(domain=sockets.LOCAL_DOMAIN, mechanism=b"NULL", address=b"localhost:0:0:1")[:6]
+    answer, verdict = judge(asked, TRUST)
+    assert answer[2] == b"200"
+    assert verdict == (True, "", "", "localhost:0:0:1")
+
+
+@given(st.lists(st.binary(max_size=40), max_size=9))
+def test_no_question_breaks_the_gate_and_none_that_it_does_not_know_gets_in(asked: list[bytes]) -> None:
+    answer, verdict = judge(asked, TRUST)
+    assert len(answer) == 6
+    assert not verdict.admitted
+
+
+# one's own key
+
+
+@pytest.mark.parametrize(
+    ("state", "has_key", "has_next", "steps"),
+    [
+        (State.PRESENT, False, False, [Step.MAKE]),
+        (State.PRESENT, True, True, []),
+        (State.NEXT, False, False, [Step.MAKE, Step.MAKE_NEXT]),
+        (State.NEXT, True, False, [Step.MAKE_NEXT]),
+        (State.NEXT, True, True, []),
+        (State.SWITCHED, True, True, [Step.SWITCH]),
+        (State.SWITCHED, True, False, []),
+        (State.SWITCHED, False, False, [Step.MAKE]),
+        (State.ABSENT, True, False, [Step.REMOVE]),
+        (State.ABSENT, False, True, [Step.REMOVE]),
+        (State.ABSENT, False, False, []),
+    ],
+)
+def test_plan_of_ones_own_key(state: State, has_key: bool, has_next: bool, steps: list[Step]) -> None:
+    assert plan(state, has_key, has_next) == steps
+
+
+def test_a_key_is_changed_in_two_steps(tmp_path: Path) -> None:
+    own = OwnKey(tmp_path / "node.key", "n1")
+    seen = []
+    for state in (State.PRESENT, State.NEXT, State.SWITCHED, State.SWITCHED):
+        own.apply(own.plan(state))
+        seen.append(own.public())
+    (first,), (still, following), (now,), (after,) = seen
+    assert (still, now, after) == (first, following, following)
+    assert first != following
+    own.apply(own.plan(State.ABSENT))
+    assert list(tmp_path.iterdir()) == []
