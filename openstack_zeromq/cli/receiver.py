@@ -14,6 +14,7 @@ from openstack_zeromq.cli.settings import found_files
 from openstack_zeromq.errors import ConfigError, RingError, ZeroMQError
 from openstack_zeromq.matchmaker import ring
 from openstack_zeromq.receiver.loop import Receiver
+from openstack_zeromq.security import acl
 from openstack_zeromq.security.identity import identity
 
 PROGRAM = "oslo-messaging-zmq-receiver"
@@ -42,6 +43,7 @@ def run(arguments: list[str]) -> None:
         if slips:
             raise ConfigError("; ".join(slips))
         identity(settings)
+        acl.parse(settings.channel_acl)
         if settings.matchmaker == "ring":
             _check_ring(settings.ringfile)
         else:

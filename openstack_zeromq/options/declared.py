@@ -70,6 +70,13 @@ _NODE = [
         help="Directory with the public keys of all nodes, one file <host>.pub each. Who has no key there gets in nowhere and"
         " is not spoken to; what is taken out of it is cut off within a second.",
     ),
+    cfg.ListOpt(
+        "zmq_channel_acl",
+        default=[],
+        help="Which users of this node may do what, a list of rules: `consume|send|any exchange/topic user @group ...`, for"
+        " instance `consume nova/* nova, send nova/* nova neutron cinder`. The first one that fits decides; where none fits,"
+        " every member of the directory's group may. root always may.",
+    ),
     cfg.IntOpt(
         "zmq_max_message_size",
         default=64 * 1024 * 1024,

@@ -41,6 +41,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             security=node.zmq_security,
             key_file=node.zmq_key_file,
             authorized_keys=node.zmq_authorized_keys,
+            channel_acl=tuple(node.zmq_channel_acl),
             max_message_size=node.zmq_max_message_size,
             message_ttl=node.zmq_message_ttl,
             consumer_credit=node.zmq_consumer_credit,

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from oslo_log import log as logging
@@ -29,6 +29,9 @@ from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.processes import Processes
 from openstack_zeromq.receiver.services import Services
+from openstack_zeromq.receiver.walls import Walls
+from openstack_zeromq.security.acl import Verb
+from openstack_zeromq.sockets import Peer
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ class Local:
         self.channels = sockets.router(ctx, settings.max_message_size)
         self._to_clients = Departures(partial(sockets.send, self.ingress))
         self._to_consumers = Departures(partial(sockets.send, self.channels))
+        self._walls = Walls(settings, me.report)
         _remove_stale(settings.ipc_dir)
         try:
             self.ingress.bind(f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}")
@@ -73,23 +77,26 @@ class Local:
         for _ in range(limit):
             if not sockets.readable(self.ingress):
                 return
-            name, frames, peer = sockets.receive(self.ingress, self.processes)
-            if peer is not None:
+            name, frames, peer = sockets.receive(self.ingress, () if self._walls.ask_who else self.processes)
+            if peer is not None and name not in self.processes:
                 self._watch(name, peer.address)
             try:
                 for item in wire.unbundle(frames):
-                    yield self._read_client(name, item, now)
+                    yield self._read_client(_Speaker(name, peer), item, now)
             except MalformedError as exc:
                 self._report.bad(Counter.MALFORMED, f"service {name.hex()}", exc.reason)
 
     def from_consumers(self, limit: int, now: float) -> Iterator[list[Action]]:
         """Read the channels' sockets, at most `limit` messages."""
-        for frames in sockets.drain(self.channels, limit):
+        for _ in range(limit):
+            if not sockets.readable(self.channels):
+                return
+            consumer, frames, peer = sockets.receive(self.channels, ())
             try:
-                for item in wire.unbundle(frames[1:]):
-                    yield self._read_consumer(frames[0], item, now)
+                for item in wire.unbundle(frames):
+                    yield self._read_consumer(consumer, peer, item, now)
             except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, f"consumer {frames[0].hex()}", exc.reason)
+                self._report.bad(Counter.MALFORMED, f"consumer {consumer.hex()}", exc.reason)
 
     def ended(self, now: float) -> None:
         """Processes of services have ended."""
@@ -138,6 +145,7 @@ class Local:
                 self._bound[channel] = now
             elif now - self._bound[channel] > _UNUSED_FOR:
                 self._unbind(channel)
+        self._walls.tick(now)
 
     def channels_shown(self) -> dict[str, Any]:
         """Who consumes what, for the status; and the socket files that are ours."""
@@ -166,40 +174,39 @@ class Local:
         elif self.processes.watch(name, address_):
             self._node.client_watched(int.from_bytes(name, "big"))
 
-    def _read_client(self, name: bytes, frames: list[bytes], now: float) -> list[Action]:
+    def _read_client(self, who: "_Speaker", frames: list[bytes], now: float) -> list[Action]:
         """A service has two connections: one that only sends, and one for all the rest. Both begin with its client id."""
-        if len(name) not in (CLIENT_BYTES, _OUTLET_BYTES):
+        if len(who.name) not in (CLIENT_BYTES, _OUTLET_BYTES):
             raise MalformedError("identity")
-        client = int.from_bytes(name[:CLIENT_BYTES], "big")
         kind = wire.kind_of(frames[0])
         if len(frames) == _MESSAGE_FRAMES:
             if kind in wire.MESSAGE_KINDS:
-                return self._read_message(client, frames[0], frames[1], now)
-            return self._read_for_consumer(client, kind, frames[0], frames[1], now)
+                return self._read_message(who, frames[0], frames[1], now)
+            return self._read_for_consumer(who.client, kind, frames[0], frames[1], now)
         if len(frames) == _LONG_FRAMES:
             if kind in wire.MESSAGE_KINDS:
-                return self._read_message(client, frames[0], frames[1], now, frames[2].decode("utf-8", "replace"))
-            return self._read_report(client, kind, frames, now)
+                return self._read_message(who, frames[0], frames[1], now, frames[2].decode("utf-8", "replace"))
+            return self._read_report(who.client, kind, frames, now)
         if len(frames) != 1:
             raise MalformedError("frames")
-        return self._read_control(client, name, kind, wire.decode_control(frames[0]), now)
+        return self._read_control(who, kind, wire.decode_control(frames[0]), now)
 
-    def _read_control(self, client: int, name: bytes, kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
+    def _read_control(self, who: "_Speaker", kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
         """What a service says of itself."""
         if kind is Kind.PING:
-            self._services.open(client)
-            self._to_clients.item(name, (self._pong,), 0)
-            return self._node.client_ping(client, now, facts.get("settled") == self._incarnation)
+            self._services.open(who.client)
+            self._to_clients.item(who.name, (self._pong,), 0)
+            return self._node.client_ping(who.client, now, facts.get("settled") == self._incarnation)
         if kind is Kind.LISTEN:
-            self._listen(name, _channel(facts), now)
+            self._listen(who, _channel(facts), now)
             return []
         if kind is Kind.LEAVE:
-            self._to_clients.item(_name(client), (_LEFT,), 0)
-            return self._node.client_left(client, now)
+            self._to_clients.item(_name(who.client), (_LEFT,), 0)
+            return self._node.client_left(who.client, now)
         raise MalformedError("kind")
 
-    def _read_message(self, client: int, frame: bytes, body: bytes, now: float, former_host: str = "") -> list[Action]:
-        message = Message.read(frame, body, now)
+    def _read_message(self, who: "_Speaker", frame: bytes, body: bytes, now: float, former_host: str = "") -> list[Action]:
+        message, client = Message.read(frame, body, now), who.client
         if not wire.is_for(message.header.addressed_to, self._incarnation):
             self._node.counts[Counter.STALE] += 1
             return []
@@ -209,6 +216,10 @@ class Local:
         if len(body) > self._settings.max_message_size:
             self._reject(client, message, "body above zmq_max_message_size", now)
             raise MalformedError("oversized")
+        # A reply goes to who asked: whoever may consume the call may answer it.
+        if message.header.kind is not Kind.REPLY and (why := self._walls.forbidden(who.peer, Verb.SEND, message.header, now)):
+            self._reject(client, message, why, now)
+            return []
         return self._node.client_message(client, message, now, former_host)
 
     def _reject(self, client: int, message: Message, reason: str, now: float) -> None:
@@ -237,7 +248,7 @@ class Local:
             raise MalformedError("identity")
         return self._node.report(consumer or channel, wire.decode_ids(taken), now)
 
-    def _read_consumer(self, consumer: ConsumerId, frames: list[bytes], now: float) -> list[Action]:
+    def _read_consumer(self, consumer: ConsumerId, peer: Peer | None, frames: list[bytes], now: float) -> list[Action]:
         """A consumer joins, and says in the same breath what it still works on."""
         if len(frames) != _JOIN_FRAMES:
             raise MalformedError("frames")
@@ -249,29 +260,45 @@ class Local:
         if not isinstance(credit, int) or credit < 0:
             raise MalformedError("control")
         held = wire.decode_ids(holding)
+        if self._walls.forbidden(peer, Verb.CONSUME, channel, now):
+            return []
         LOG.info("consumer %s joins channel %s", consumer.hex(), channel)
         self._to_consumers.item(consumer, (_JOINED,), 0)
         return self._node.join(channel, consumer, credit, held, now)
 
-    def _listen(self, client: bytes, channel: Channel, now: float) -> None:
+    def _listen(self, who: "_Speaker", channel: Channel, now: float) -> None:
         path = address.socket_path(self._settings.ipc_dir, channel)
-        error = ""
+        error = self._walls.forbidden(who.peer, Verb.CONSUME, channel, now)
         try:
-            if channel not in self._bound:
+            if not error and channel not in self._bound:
                 self.channels.bind(f"ipc://{path}")
-            self._bound[channel] = now
+                self._walls.built(channel, path)
+            if not error:
+                self._bound[channel] = now
         except zmq.ZMQError as exc:
             error = f"cannot make the socket {path}: {exc.strerror}"
             LOG.error("channel %s: %s", channel, error)
         role, exchange, topic, name = channel
         facts = {"role": role.value, "exchange": exchange, "topic": topic, "name": name, "path": path, "error": error}
-        self._to_clients.item(client, (wire.encode_control(Kind.LISTENING, **facts),), 0)
+        self._to_clients.item(who.name, (wire.encode_control(Kind.LISTENING, **facts),), 0)
 
     def _unbind(self, channel: Channel) -> None:
         del self._bound[channel]
+        self._walls.pulled_down(channel)
         path = address.socket_path(self._settings.ipc_dir, channel)
         self.channels.unbind(f"ipc://{path}")
         Path(path).unlink(missing_ok=True)
+
+
+class _Speaker(NamedTuple):
+    """Who sent something: the name of the connection, and, where it was asked for, what the kernel says of it."""
+
+    name: bytes
+    peer: Peer | None
+
+    @property
+    def client(self) -> int:
+        return int.from_bytes(self.name[:CLIENT_BYTES], "big")
 
 
 def _name(client: int) -> bytes:

@@ -5,6 +5,7 @@ import select
 from collections.abc import Container
 from typing import NamedTuple
 
+NOBODY = 65_534
 _STRANGERS = 10_000
 
 
@@ -13,6 +14,15 @@ class Peer(NamedTuple):
 
     pid: int
     uid: int
+
+
+def owner(address: str) -> tuple[int, int]:
+    """User and group at `address` (`host:uid:gid:pid`), as the kernel has them; nobody's numbers when it says nothing."""
+    try:
+        uid, gid, _ = map(int, address.split(":")[-3:])
+    except ValueError:
+        return NOBODY, NOBODY
+    return uid, gid
 
 
 class Processes:
