@@ -48,7 +48,7 @@ def read_secret(path: Path) -> KeyPair:
         raise KeyFileError(f"{path} is missing: make this node's key with `zmqctl keys new`") from None
     except OSError as exc:
         raise KeyFileError(f"{path}: {exc.strerror}; it must belong to the user that runs the receiver") from None
-    if mode & 0o077:
+    if mode & 0o077 and not _from_systemd(path):
         raise KeyFileError(f"{path} can be read by others than its owner (mode {mode:04o}): chmod 600 {path}, and make a new key")
     keys = _keys(path, text)
     if len(keys) != 1:
@@ -107,6 +107,11 @@ def _keys(path: Path, text: bytes) -> tuple[str, ...]:
         if not is_key(key):
             raise KeyFileError(f"{path} is no key file: a key is a line of 40 characters (Z85)")
     return tuple(dict.fromkeys(keys))
+
+
+def _from_systemd(path: Path) -> bool:
+    """A credential (systemd.exec(5)) is for this process alone, whatever its mode says: an access list decides."""
+    return (directory := os.environ.get("CREDENTIALS_DIRECTORY")) is not None and path.is_relative_to(directory)
 
 
 def _owner(path: Path) -> tuple[int, int] | None:
