@@ -66,6 +66,19 @@ def test_what_is_no_key_file_is_refused_and_not_quoted(tmp_path: Path, text: str
     assert "xxx" not in str(raised.value)
 
 
+def test_a_key_that_systemd_hands_over_may_have_the_mode_of_its_access_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "credentials" / "node.key"
+    keys.write_secret(path, MINE, "n1")
+    path.chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
+    assert keys.read_secret(path) == MINE
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "others"))
+    with pytest.raises(KeyFileError):
+        keys.read_secret(path)
+
+
 def test_a_secret_is_in_no_repr() -> None:
     assert MINE.secret not in repr(MINE)
     assert MINE.public in repr(MINE)
