@@ -37,3 +37,19 @@ def test_the_least_that_six_hops_can_take_is_measured() -> None:
     idle, busy = (json.loads(line) for line in done.stdout.splitlines())
     assert 0 < idle["p50_ms"] <= idle["p99_ms"]
     assert busy["p50_ms"] > 0.6  # six passes of 100 µs each
+
+
+def test_strangers_at_the_door_are_all_refused_and_the_receiver_lives() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.door", "--seconds", "3", "--rate", "300", "--json"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["alive"]
+    assert found["refused_per_s"] > 100
+    assert found["rss_grew_mib"] < 20
+    assert found["beset"]["calls_per_s"] > 0
