@@ -75,7 +75,7 @@ def run(scenario: str) -> Run:
     """Run it to its end, whatever comes of it."""
     told, began = Run(scenario), time.monotonic()
     command = [sys.executable, "-m", "molecule", "test", "--scenario-name", scenario]
-    environment = {**os.environ, "COLUMNS": str(WIDTH)}
+    environment = {**os.environ, "COLUMNS": str(WIDTH), "SCENARIO_LOG": str(told.log)}
     with (
         told.log.open("w") as log,
         subprocess.Popen(  # noqa: S603 - our own arguments, no shell

@@ -27,6 +27,7 @@ class Counter(StrEnum):
     REFUSED_BY_PEERS = "refused_by_peers"  # connections to peers that ended in the handshake: one does not trust the other's key
     UNTRUSTED = "untrusted"  # hosts that were to be dialled and have no key that is trusted
     MISNAMED = "misnamed"  # messages in the name of another node than the one whose key the connection has
+    CROWDS = "crowds"  # connections closed at once, for their address has zmq_connections_per_peer of them
     FORBIDDEN = "forbidden"  # what a service of this node may not do, by zmq_channel_acl
     STOLEN_SOCKETS = "stolen_sockets"  # moments in which a channel's socket was gone, or somebody else's
     EVICTED = "evicted"  # connections ended because their key is trusted no more

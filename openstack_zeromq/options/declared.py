@@ -70,6 +70,13 @@ _NODE = [
         help="Directory with the public keys of all nodes, one file <host>.pub each. Who has no key there gets in nowhere and"
         " is not spoken to; what is taken out of it is cut off within a second.",
     ),
+    cfg.IntOpt(
+        "zmq_connections_per_peer",
+        default=64,
+        min=2,
+        help="Most connections from one address at a time; a node needs one, and for a moment two. Further ones are closed at"
+        " once, so that one stranger cannot use up all descriptors.",
+    ),
     cfg.ListOpt(
         "zmq_channel_acl",
         default=[],

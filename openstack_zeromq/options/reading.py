@@ -41,6 +41,7 @@ def settings(conf: cfg.ConfigOpts) -> Settings:
             security=node.zmq_security,
             key_file=node.zmq_key_file,
             authorized_keys=node.zmq_authorized_keys,
+            connections_per_peer=node.zmq_connections_per_peer,
             channel_acl=tuple(node.zmq_channel_acl),
             max_message_size=node.zmq_max_message_size,
             message_ttl=node.zmq_message_ttl,

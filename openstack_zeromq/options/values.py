@@ -63,6 +63,7 @@ class Settings:
     security: str
     key_file: str
     authorized_keys: str
+    connections_per_peer: int
     channel_acl: tuple[str, ...]
     max_message_size: int
     message_ttl: float

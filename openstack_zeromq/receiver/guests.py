@@ -7,6 +7,7 @@ connection of a socket, so the one to be ended is shut down by the descriptor th
 import os
 import socket
 import struct
+from collections import Counter as Counts
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import zmq
 from openstack_zeromq import sockets
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.past import Origin
-from openstack_zeromq.receiver.report import Report
+from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.gate import Gate, Verdict
 from openstack_zeromq.security.trust import Trust, TrustFolder
 from openstack_zeromq.sockets import Peer
@@ -38,15 +39,17 @@ class Guest(NamedTuple):
 class Guests:
     """Who has dialled `inward`. `trust` None: everybody may, and nobody's name is known."""
 
-    def __init__(self, ctx: sockets.ZmqContext, inward: sockets.ZmqSocket, trust: TrustFolder | None, report: Report) -> None:
+    def __init__(self, ctx: sockets.ZmqContext, inward: sockets.ZmqSocket, trust: TrustFolder | None, me: Me) -> None:
         self._trust = trust
-        self._report = report
+        self._report = me.report
+        self._most = me.settings.connections_per_peer
         self._inward = inward
         self.monitor: sockets.ZmqSocket = inward.get_monitor_socket(_WATCHED)
         self.gate = Gate(ctx, lambda: trust.trust, self._judged) if trust is not None else None
         self._guests: dict[Origin, Guest] = {}
         self._origin_of: dict[int, Origin] = {}
-        self._inside: set[int] = set()
+        self._inside: dict[int, str] = {}
+        self._from: Counts[str] = Counts()
 
     @property
     def known(self) -> Container[Origin]:
@@ -84,7 +87,7 @@ class Guests:
         for frames in sockets.drain(self.monitor, 100):
             event, number = _EVENT.unpack(frames[0])
             if event == zmq.EVENT_ACCEPTED:
-                self._inside.add(number)
+                self._accepted(number)
             else:
                 self._ended(number)
 
@@ -95,7 +98,7 @@ class Guests:
             if not guest.host or trust.host_of(guest.key) != guest.host:
                 self._report.bad(Counter.EVICTED, guest.host or guest.address, "its key is not trusted any more")
                 self._show_out(guest.descriptor)
-        for descriptor in self._inside - set(self._origin_of):
+        for descriptor in self._inside.keys() - self._origin_of.keys():
             self._show_out(descriptor)
 
     def close(self) -> None:
@@ -111,9 +114,19 @@ class Guests:
             key = f" {verdict.key[:_SHOWN]}…" if verdict.key else ""
             self._report.bad(Counter.REFUSED_KEYS, verdict.address, f"{verdict.why}{key}")
 
+    def _accepted(self, descriptor: int) -> None:
+        self._inside[descriptor] = address = _address(descriptor)
+        self._from[address] += 1
+        if self._from[address] > self._most:
+            self._report.bad(Counter.CROWDS, address, f"it has {self._most} connections (zmq_connections_per_peer); no more")
+            self._show_out(descriptor)
+
     def _ended(self, descriptor: int) -> None:
         # libzmq says of no handshake whose it was: who has said nothing has not come through it.
-        self._inside.discard(descriptor)
+        address = self._inside.pop(descriptor, "")
+        self._from[address] -= 1
+        if self._from[address] <= 0:
+            del self._from[address]
         origin = self._origin_of.pop(descriptor, None)
         if origin is None:
             why = "a connection did not speak ZMTP 3 as we do, and was closed"
@@ -129,3 +142,12 @@ class Guests:
                 connection.shutdown(socket.SHUT_RDWR)
         except OSError:
             return
+
+
+def _address(descriptor: int) -> str:
+    """Whence a connection comes; empty when it has ended already."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as connection:
+            return str(connection.getpeername()[0]).removeprefix("::ffff:")
+    except OSError:
+        return ""

@@ -70,7 +70,7 @@ class Links:
         self._trust = identity.trust if identity is not None else None
         public, secret = (identity.pair.public, identity.pair.secret) if identity is not None else ("", "")
         self.inward = sockets.listening_router(ctx, settings.max_message_size, secret)
-        self.guests = Guests(ctx, self.inward, self._trust, me.report)
+        self.guests = Guests(ctx, self.inward, self._trust, me)
         self.outward = sockets.dialing_router(ctx, settings.max_message_size, public, secret)
         self.refusals: sockets.ZmqSocket = self.outward.get_monitor_socket(_FAILED)
         self._dialer = sockets.Dialer(self.outward)

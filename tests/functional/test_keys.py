@@ -172,6 +172,34 @@ def test_a_handshake_that_stops_half_way_or_creeps_is_ended_and_holds_up_nobody(
     eventually(lambda: two.fabric.counter("n1", "refused_handshakes") >= 2, within=3)
 
 
+def test_one_stranger_gets_no_more_connections_than_one_peer_may_have(make_fabric: Callable[..., Fabric]) -> None:
+    two = Two(make_fabric(nodes=2, ring=RING, options={"zmq_connections_per_peer": 5}))
+    assert two.call("n1") == "noted"  # n2's link comes from this address, too
+    open_ = [socket.create_connection((two.fabric.addresses["n1"], two.fabric.port), timeout=10) for _ in range(10)]
+    try:
+        eventually(lambda: two.fabric.counter("n1", "crowds") >= 5, within=3)
+        ended = [connection for connection in open_ if _has_ended(connection)]
+        assert 5 <= len(ended) <= 6
+        assert (
+            "crowds from 127.0.0.1: it has 5 connections (zmq_connections_per_peer); no more" in two.fabric.log("n1").read_text()
+        )
+        assert two.call("n1") == "noted"
+    finally:
+        for connection in open_:
+            connection.close()
+    eventually(lambda: _gets_in(two, within=1.0))
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    connection.settimeout(0.3)
+    try:
+        return connection.recv(1024).startswith(b"\xff") and not connection.recv(1024)
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
 # what can be seen on the way
 
 
