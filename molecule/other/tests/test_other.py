@@ -44,6 +44,7 @@ def test_the_firewall_lets_only_nodes_and_the_named_network_in(nodes):
     accepted = re.findall(r"tcp dport 9777 ip saddr (\S+) accept", rules)
     assert len(accepted) == 3
     assert "192.0.2.0/24" in accepted
+    assert "tcp dport 9777 ct state new add @crowd4 { ip saddr ct count over 32 }" in rules
     assert re.search(r"tcp dport 9777 counter packets \d+ bytes \d+ drop", rules)
 
 
