@@ -70,10 +70,10 @@ unknown:
   returned: success
   type: list
   elements: str
-trusted_keys:
-  description: How many keys are trusted in the end.
+digest:
+  description: The same as C(security.trusted) of M(zmq_receiver_info) once the receiver has seen it.
   returned: success
-  type: int
+  type: str
 """
 
 ARGUMENT_SPEC = {
@@ -103,7 +103,7 @@ def main() -> None:
         written=sorted(host for host, text in wanted.items() if before.get(host) != text),
         removed=sorted(before.keys() - wanted.keys()),
         unknown=sorted(set(asked["hosts"]) - wanted.keys()),
-        trusted_keys=sum(len(trust.keys_in(text)) for text in wanted.values()),
+        digest=trust.Trust({host: trust.keys_in(text) for host, text in wanted.items()}).digest,
         diff={
             "before": trust.shown(before),
             "after": trust.shown(wanted),

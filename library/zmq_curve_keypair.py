@@ -26,7 +26,8 @@ description:
   - Makes the key that proves to other nodes who this one is, and tells its public half. The secret half is written to a file
     that only its owner can read, and to nowhere else; it is in no result, no diff and no log.
   - A key is changed in two steps. With O(state=next) another one is made beside it, so that the other nodes can be given both;
-    with O(state=switched) that one takes its place, and counts from the receiver's next start.
+    with O(state=switched) that one takes its place, and counts from the receiver's next start. The one before it is still told,
+    for a receiver goes on with it until then, until O(state=settled).
   - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
 author: openstack-zeromq maintainers
 options:
@@ -43,9 +44,10 @@ options:
       - V(present) makes a key if there is none; one that is there is never changed.
       - V(next) makes the one that will follow it, too, if there is none.
       - V(switched) puts that one in its place, if there is one; else as V(present).
-      - V(absent) removes both. The node is nobody then until it has another key.
+      - V(settled) forgets the public half of the one before it; else as V(present).
+      - V(absent) removes all of it. The node is nobody then until it has another key.
     type: str
-    choices: [present, next, switched, absent]
+    choices: [present, next, switched, settled, absent]
     default: present
   owner:
     description: Who may read the files, the receiver's user; without it whoever runs this.
@@ -70,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 public_keys:
-  description: Public halves, the one in use first, then the next one if there is one; empty when there is no key.
+  description: Public halves of the key, of the one that follows, and of the one before, as far as they are there.
   returned: success
   type: list
   elements: str
@@ -84,7 +86,7 @@ steps:
 ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/etc/oslo/zeromq/node.key"},
     "host": {"type": "str", "required": True},
-    "state": {"type": "str", "choices": ["present", "next", "switched", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "next", "switched", "settled", "absent"], "default": "present"},
     "owner": {"type": "str"},
 }
 

@@ -26,6 +26,8 @@ RECEIVER_SOCKET = "receiver"
 ADMIN_SOCKET = "receiver.admin"
 
 _DIGEST_CHARS = 22
+KEPT_BYTES = NAME_BYTES - _DIGEST_CHARS - 1
+"""How much of the beginning of a longer name is told."""
 
 
 class Role(StrEnum):

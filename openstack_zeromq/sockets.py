@@ -38,12 +38,15 @@ def context() -> ZmqContext:
     return made
 
 
-def router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
-    """A ROUTER that reports undeliverable messages; frames above twice `max_message_size` end the connection."""
+def router(ctx: ZmqContext, max_message_size: int, handover: bool = True) -> ZmqSocket:
+    """A ROUTER that reports undeliverable messages; frames above twice `max_message_size` end the connection.
+
+    `handover`: who comes back with the name of a connection that still seems to be there takes its place.
+    """
     made: ZmqSocket = ctx.socket(zmq.ROUTER)
     made.set(zmq.LINGER, 0)
     made.set(zmq.ROUTER_MANDATORY, 1)
-    made.set(zmq.ROUTER_HANDOVER, 1)
+    made.set(zmq.ROUTER_HANDOVER, int(handover))
     made.set(zmq.SNDHWM, 0)
     made.set(zmq.MAXMSGSIZE, 2 * max_message_size)
     made.set(zmq.ZAP_DOMAIN, LOCAL_DOMAIN)
@@ -134,6 +137,18 @@ def drain(socket: ZmqSocket, limit: int) -> Iterator[list[bytes]]:
         yield socket.recv_multipart()
 
 
+def monitor(ctx: ZmqContext, watched: ZmqSocket, events: int) -> ZmqSocket:
+    """What happens to the connections of `watched`. Its queue has no end: libzmq would wait, with all its sockets, for a reader
+    that has just no time, and for ever for one that is about to end."""
+    endpoint = f"inproc://monitor.{watched.underlying:x}"
+    watched.monitor(endpoint, events)
+    made: ZmqSocket = ctx.socket(zmq.PAIR)
+    made.set(zmq.LINGER, 0)
+    made.set(zmq.RCVHWM, 0)
+    made.connect(endpoint)
+    return made
+
+
 class Peer(NamedTuple):
     """Who sent a message, as the kernel and libzmq have it.
 
@@ -159,7 +174,7 @@ def receive(socket: ZmqSocket, known: Container[bytes]) -> tuple[bytes, list[byt
 def _user(frame: zmq.Frame) -> str:
     try:
         return str(frame.get("User-Id"))
-    except zmq.ZMQError:  # EINVAL: no gate was asked
+    except (zmq.ZMQError, UnicodeDecodeError):  # no gate was asked; then it is the peer's own word, and counts for nothing
         return ""
 
 

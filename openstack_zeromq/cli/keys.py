@@ -14,6 +14,7 @@ from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys as key_files
 from openstack_zeromq.security import trust
+from openstack_zeromq.security.own import OwnKey, State
 
 
 @click.group()
@@ -32,21 +33,21 @@ def new(config_files: tuple[str, ...], replace: bool, user: str | None) -> None:
     starts with it.
     """
     settings = read(*config_files)
-    secret, public = Path(settings.key_file), _public_file(settings, settings.host)
+    own, public = OwnKey(Path(settings.key_file), settings.host), _public_file(settings, settings.host)
+    if own.path.exists() and not replace:
+        fail(f"{own.path} is there already, and {settings.host} would be another node with a new one; --replace makes it")
     try:
-        before = key_files.read_public(public) if public.exists() else ()
-        if secret.exists():
-            if not replace:
-                fail(f"{secret} is there already, and {settings.host} would be another node with a new one; --replace makes it")
-            before = tuple(dict.fromkeys((key_files.read_secret(secret).public, *before)))[:1]
-        pair = key_files.new()
-        key_files.write_secret(secret, pair, settings.host)
+        for state in (State.NEXT, State.SWITCHED) if own.path.exists() else (State.PRESENT,):
+            own.apply(own.plan(state))
         if user:
-            _give(secret, user)
-        key_files.write_public(public, (pair.public, *before), settings.host)
+            _give(own.path, user)
+        trusted = own.public()
+        key_files.write_public(public, tuple(trusted), settings.host)
     except KeyFileError as exc:
         fail(str(exc))
-    click.echo(pair.public)
+    except OSError as exc:
+        fail(f"{exc.filename}: {exc.strerror}")
+    click.echo(trusted[0])
 
 
 @keys.command()

@@ -4,8 +4,10 @@ With keys, a guest is the host whose key it showed at the gate; nothing that it 
 connection of a socket, so the one to be ended is shut down by the descriptor that the kernel knows it by.
 """
 
+import contextlib
 import os
 import socket
+import stat
 import struct
 from collections import Counter as Counts
 from collections.abc import Container
@@ -21,7 +23,6 @@ from openstack_zeromq.security.gate import Gate, Verdict
 from openstack_zeromq.security.trust import Trust, TrustFolder
 from openstack_zeromq.sockets import Peer
 
-_MOST = 10_000
 _SHOWN = 8  # characters of a public key
 _EVENT = struct.Struct("=HI")
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
@@ -44,33 +45,30 @@ class Guests:
         self._report = me.report
         self._most = me.settings.connections_per_peer
         self._inward = inward
-        self.monitor: sockets.ZmqSocket = inward.get_monitor_socket(_WATCHED)
+        self.monitor = sockets.monitor(ctx, inward, _WATCHED)
         self.gate = Gate(ctx, lambda: trust.trust, self._judged) if trust is not None else None
         self._guests: dict[Origin, Guest] = {}
         self._origin_of: dict[int, Origin] = {}
         self._inside: dict[int, str] = {}
         self._from: Counts[str] = Counts()
+        self._unwelcome: dict[int, str] = {}
 
     @property
     def known(self) -> Container[Origin]:
         """Whose next message need not say again whence it comes."""
         return self._guests
 
-    def note(self, origin: Origin, peer: Peer) -> None:
-        """The first message of a connection has come."""
+    def who(self, origin: Origin, peer: Peer | None) -> Guest:
+        """Who sent a message; `peer` as it came with it."""
+        if peer is None:
+            return self._guests[origin]
         self.watch()
-        if len(self._guests) >= _MOST:
-            self._guests.clear()
-            self._origin_of.clear()
         host = self._trust.trust.host_of(peer.user) if self._trust is not None else ""
         guest = Guest(peer.address.removeprefix("::ffff:"), host or "", peer.user, peer.descriptor)
-        self._guests[origin] = guest
-        if peer.descriptor in self._inside:
+        if peer.descriptor in self._inside:  # else it has ended: that was among its last words
+            self._guests[origin] = guest
             self._origin_of[peer.descriptor] = origin
-
-    def of(self, origin: Origin) -> Guest:
-        """Who that is."""
-        return self._guests[origin]
+        return guest
 
     def may_speak(self, guest: Guest, node: object) -> bool:
         """Whether `guest` is the node in whose name it speaks."""
@@ -80,26 +78,35 @@ class Guests:
             self._report.bad(
                 Counter.MISNAMED, guest.host, f"it speaks in the name of node {node!r}; its rpc_zmq_host must be {guest.host}"
             )
+        else:
+            self._report.bad(Counter.EVICTED, guest.address, "it still speaks, with a key that is not trusted any more")
         return False
 
     def watch(self) -> None:
         """Count connections that ended: before their handshake was done, or later."""
-        for frames in sockets.drain(self.monitor, 100):
-            event, number = _EVENT.unpack(frames[0])
+        while sockets.readable(self.monitor):
+            event, number = _EVENT.unpack(self.monitor.recv_multipart()[0])
             if event == zmq.EVENT_ACCEPTED:
                 self._accepted(number)
             else:
                 self._ended(number)
 
     def evict(self, trust: Trust) -> None:
-        """End the connections of those whose key `trust` does not have, and those that have not said a word yet."""
+        """End the connections of those whose key `trust` does not have, and those that have not said a word yet. What they have
+        said before and was not read yet counts for nothing."""
         self.watch()
-        for guest in list(self._guests.values()):
+        for origin, guest in list(self._guests.items()):
             if not guest.host or trust.host_of(guest.key) != guest.host:
                 self._report.bad(Counter.EVICTED, guest.host or guest.address, "its key is not trusted any more")
-                self._show_out(guest.descriptor)
-        for descriptor in self._inside.keys() - self._origin_of.keys():
-            self._show_out(descriptor)
+                self._guests[origin] = guest._replace(host="")
+                self._unwelcome[guest.descriptor] = guest.address
+        self._unwelcome |= {number: self._inside[number] for number in self._inside.keys() - self._origin_of.keys()}
+        self.see_out()
+
+    def see_out(self) -> None:
+        """End what is to be ended and has not yet."""
+        for descriptor, address in self._unwelcome.items():
+            _show_out(descriptor, address)
 
     def close(self) -> None:
         self._inward.disable_monitor()
@@ -119,10 +126,11 @@ class Guests:
         self._from[address] += 1
         if self._from[address] > self._most:
             self._report.bad(Counter.CROWDS, address, f"it has {self._most} connections (zmq_connections_per_peer); no more")
-            self._show_out(descriptor)
+            _show_out(descriptor, address)
 
     def _ended(self, descriptor: int) -> None:
         # libzmq says of no handshake whose it was: who has said nothing has not come through it.
+        self._unwelcome.pop(descriptor, None)
         address = self._inside.pop(descriptor, "")
         self._from[address] -= 1
         if self._from[address] <= 0:
@@ -135,19 +143,31 @@ class Guests:
         self._guests.pop(origin, None)
         self._report.bad(Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once")
 
-    def _show_out(self, descriptor: int) -> None:
-        """The kernel ends it, libzmq notices; by then it may have ended, and the number be another's, which dials again."""
+
+def _show_out(descriptor: int, address: str) -> None:
+    """The kernel ends it, and libzmq notices. By now it may have ended, and the number be another's: one with another address is
+    left alone, one with the same dials again."""
+    if _address(descriptor) == address:
+        connection = socket.socket(fileno=descriptor)
         try:
-            with socket.socket(fileno=os.dup(descriptor)) as connection:
+            with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
+        finally:
+            connection.detach()  # it stays libzmq's
 
 
 def _address(descriptor: int) -> str:
-    """Whence a connection comes; empty when it has ended already."""
+    """Whence a connection comes; empty when it has ended already, or is none."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as connection:
-            return str(connection.getpeername()[0]).removeprefix("::ffff:")
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return ""
+        connection = socket.socket(fileno=descriptor)
     except OSError:
         return ""
+    try:
+        name = connection.getpeername()
+    except OSError:
+        return ""
+    finally:
+        connection.detach()
+    return str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) else ""

@@ -72,7 +72,7 @@ class Links:
         self.inward = sockets.listening_router(ctx, settings.max_message_size, secret)
         self.guests = Guests(ctx, self.inward, self._trust, me)
         self.outward = sockets.dialing_router(ctx, settings.max_message_size, public, secret)
-        self.refusals: sockets.ZmqSocket = self.outward.get_monitor_socket(_FAILED)
+        self.refusals = sockets.monitor(ctx, self.outward, _FAILED)
         self._dialer = sockets.Dialer(self.outward)
         self._host_of: dict[bytes, str] = {}
         self._name_of: dict[str, bytes] = {}
@@ -106,8 +106,8 @@ class Links:
     def refused(self) -> None:
         """Handshakes with peers have failed: try the next key of a peer that has several."""
         for frames in sockets.drain(self.refusals, 100):
-            endpoint = frames[1].decode("ascii", "replace")
-            for host in [host for host, dialled in self._dialled.items() if dialled.endpoint == endpoint]:
+            address = _plain(frames[1].decode("ascii", "replace"))
+            for host in [host for host, dialled in self._dialled.items() if _plain(dialled.endpoint) == address]:
                 if others := self._dialled[host].others:
                     self._open(host, others)
                 else:
@@ -151,9 +151,7 @@ class Links:
             if not sockets.readable(self.inward):
                 return
             origin, frames, peer = sockets.receive(self.inward, self.guests.known)
-            if peer is not None:
-                self.guests.note(origin, peer)
-            guest = self.guests.of(origin)
+            guest = self.guests.who(origin, peer)
             try:
                 for item in wire.unbundle(frames):
                     yield self._read_message(origin, guest, item, now)
@@ -203,8 +201,11 @@ class Links:
             raise ConfigError(f"cannot listen on {address} port {port}: {exc.strerror}: {remedy}") from None
 
     def _open(self, host: str, keys: list[str]) -> None:
-        """Dial `host` as who has the first of `keys`; the others are for later."""
+        """Dial `host` as who has the first of `keys`; the others are for later. What was refused before tells nothing of it, and
+        who else was refused will be again."""
         self.hang_up(host)
+        for _ in sockets.drain(self.refusals, 1000):
+            pass
         address, port = self._endpoint(host)
         try:
             endpoint = sockets.tcp_endpoint(address, port)
@@ -280,6 +281,11 @@ class Links:
         if not isinstance(incarnation, int):
             raise MalformedError("control")
         return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
+
+
+def _plain(endpoint: str) -> str:
+    """An endpoint as libzmq tells it, of IPv4 in whichever dress."""
+    return endpoint.replace("[::ffff:", "").replace("]:", ":").replace("[", "")
 
 
 def _advertised(settings: Settings) -> str:

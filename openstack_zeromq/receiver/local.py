@@ -58,7 +58,7 @@ class Local:
         self._services = Services(settings.ipc_dir, me.report)
         self.processes = Processes()
         self.ingress = sockets.router(ctx, settings.max_message_size)
-        self.channels = sockets.router(ctx, settings.max_message_size)
+        self.channels = sockets.router(ctx, settings.max_message_size, handover=False)
         self._to_clients = Departures(partial(sockets.send, self.ingress))
         self._to_consumers = Departures(partial(sockets.send, self.channels))
         self._walls = Walls(settings, me.report)
@@ -178,6 +178,7 @@ class Local:
         """A service has two connections: one that only sends, and one for all the rest. Both begin with its client id."""
         if len(who.name) not in (CLIENT_BYTES, _OUTLET_BYTES):
             raise MalformedError("identity")
+        self._walls.same(who.peer, self.processes.peer(who.name[:CLIENT_BYTES]))
         kind = wire.kind_of(frames[0])
         if len(frames) == _MESSAGE_FRAMES:
             if kind in wire.MESSAGE_KINDS:
@@ -260,6 +261,7 @@ class Local:
         if not isinstance(credit, int) or credit < 0:
             raise MalformedError("control")
         held = wire.decode_ids(holding)
+        self._walls.same(peer, self.processes.peer(consumer[:CLIENT_BYTES]))
         if self._walls.forbidden(peer, Verb.CONSUME, channel, now):
             return []
         LOG.info("consumer %s joins channel %s", consumer.hex(), channel)

@@ -225,12 +225,13 @@ class Receiver:
         if self._identity is None:
             return {"mode": "none"}
         folder = self._identity.trust
-        mine, hosts = self._identity.pair.public, folder.trust.hosts
+        folder = self._identity.trust
         return {
             "mode": "curve",
-            "public_key": mine,
-            "trusted_hosts": len(hosts),
-            "trusted_keys": sum(map(len, hosts.values())),
+            "public_key": self._identity.pair.public,
+            "trusted_hosts": len(folder.trust.hosts),
+            "trusted_keys": sum(map(len, folder.trust.hosts.values())),
+            "trusted": folder.trust.digest,
             "problem": folder.problem,
         }
 
@@ -327,6 +328,7 @@ class Receiver:
             LOG.info("keys of %s hosts are trusted now; cut off: %s", len(folder.trust.hosts), ", ".join(cut) or "nobody")
             for host in cut:
                 self._do(self._node.peer_cut(host, now), now)
+        self._links.guests.see_out()
         self._problems.say("keys", folder.problem)
 
 

@@ -1,13 +1,16 @@
 """Walls: what services of this node may do, and whether the sockets they meet at are still the receiver's own.
 
-Who a service is says the kernel, of each message anew: what it calls itself counts for nothing.
+Who a service is says the kernel, of the connection that a message came on: what it calls itself counts for nothing. Nobody speaks
+for a service that another user began.
 """
 
 import os
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.options import Settings
+from openstack_zeromq.receiver.processes import Peer as Process
 from openstack_zeromq.receiver.processes import owner
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.security.acl import Acl, Verb, parse
@@ -40,6 +43,14 @@ class Walls:
         if why:
             self._report.bad(Counter.FORBIDDEN, f"uid {who[0]}", why)
         return why
+
+    def same(self, peer: Peer | None, first: Process | None) -> None:
+        """See that who speaks as a service is the user who was `first` to do so.
+
+        :raises MalformedError: it is another one.
+        """
+        if self._acl is not None and first is not None and owner(peer.address if peer is not None else "")[0] != first.uid:
+            raise MalformedError("identity")
 
     def built(self, channel: Channel, path: str) -> None:
         """The socket of `channel` was made."""

@@ -3,22 +3,28 @@ open the sockets: who is in the directory's group.
 
 A rule is `verb exchange/topic who who …`: the verb `consume`, `send` or `any`; a pattern of exchange and topic (`nova/*`); and
 who may, users by name or number, groups with @ in front. The first rule whose verb and pattern fit decides. root always may.
+
+A name that does not fit the wire is its beginning and a digest there. So a topic is named in full, or by a pattern whose * comes
+early enough for that beginning.
 """
 
 import grp
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from openstack_zeromq.address import KEPT_BYTES, compact
 from openstack_zeromq.errors import ConfigError
 
 REMEMBERED = 60.0
 """Seconds for which it is remembered which groups a user is in."""
 
 _ROOT = 0
+_WILD = re.compile(r"[*?\[]")
 
 
 class Verb(StrEnum):
@@ -106,5 +112,11 @@ def _parsed(text: str) -> Rule:
             f"zmq_channel_acl: {text!r} is no rule; a rule is `consume|send|any exchange/topic user @group …`, for instance"
             " `consume nova/* nova @operators`"
         )
+    parts = pattern.split("/")
+    if any(_WILD.search(part) and len(_WILD.split(part)[0]) > KEPT_BYTES for part in parts):
+        raise ConfigError(
+            f"zmq_channel_acl: {text!r}: *, ? or [ must come within {KEPT_BYTES} characters of a name, for longer ones are cut"
+        )
+    pattern = "/".join(part if _WILD.search(part) else compact(part) for part in parts)
     users = frozenset(one for one in who if not one.startswith("@"))
     return Rule(verbs, pattern, users, frozenset(one[1:] for one in who if one.startswith("@")))

@@ -81,8 +81,10 @@ def read_public(path: Path) -> tuple[str, ...]:
 
 
 def write_public(path: Path, keys: tuple[str, ...], host: str) -> None:
-    """Put `keys` into `path`, whole or not at all."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    """Put `keys` into `path`, whole or not at all. Everybody may read it and the folder that is made, whatever the umask says."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(0o755)
     _replace(path, public_text(keys, host), PUBLIC_MODE, None)
 
 

@@ -1,9 +1,11 @@
 """Trust: whose key is whose. A folder of public key files, `<host>.pub`, that an operator fills; nothing else is trusted.
 
-What stands there counts from the next look on; a file that is gone takes its host's trust with it. A folder that cannot be
-read as a whole, for instance while it is half copied, changes nothing: what was known stays, and the problem is told.
+What stands there counts from the next look on; a file that is gone takes its host's trust with it, always. A file that is broken,
+for instance half copied, changes nothing for its host, and a folder that cannot be listed changes nothing at all: what was known
+stays, and the problem is told.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +42,12 @@ class Trust:
         """What `host` may have; empty: it is not trusted."""
         return self.hosts.get(host, ())
 
+    @property
+    def digest(self) -> str:
+        """The same for equal trust, whatever the order of keys."""
+        lines = sorted(f"{host} {key}" for host, its in self.hosts.items() for key in its)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
 
 def read(folder: Path) -> Trust:
     """All of `folder`.
@@ -47,7 +55,7 @@ def read(folder: Path) -> Trust:
     :raises KeyFileError: it cannot be read, one of its files is no key file, or two hosts have one key.
     """
     try:
-        files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+        files = _files(folder)
     except OSError as exc:
         raise KeyFileError(f"{folder}: {exc.strerror}; put the public key of each node there, as <host>{SUFFIX}") from None
     if len(files) > _MOST_FILES:
@@ -68,17 +76,50 @@ class TrustFolder:
     def refresh(self) -> bool:
         """Look again; True when trust is another than before."""
         stamp = _stamp(self._folder)
-        if stamp == self._stamp:
+        if stamp == self._stamp and not self.problem:
             return False
         before = self.trust
         try:
-            self.trust = read(self._folder)
-        except KeyFileError as exc:
-            self.problem = f"{exc}; until then trust stays as it was"
+            self.trust, broken = _as_far_as_possible(self._folder, before)
+        except OSError as exc:
+            self.problem = f"{self._folder}: {exc.strerror}; until it can be read trust stays as it was"
             return False
         # What changed while it was read is seen at the next look.
-        self._stamp, self.problem = stamp, ""
+        self._stamp = stamp
+        self.problem = f"{'; '.join(broken)}; for these hosts trust stays as it was" if broken else ""
         return self.trust.hosts != before.hosts
+
+
+def _as_far_as_possible(folder: Path, before: Trust) -> tuple[Trust, list[str]]:
+    """What can be read of `folder`, and why the rest cannot; of that stays what was known `before`.
+
+    :raises OSError: nothing can be read.
+    """
+    hosts: dict[str, tuple[str, ...]] = {}
+    broken: list[str] = []
+    owners: dict[str, str] = {}
+    files = _files(folder)
+    present = {path.name.removesuffix(SUFFIX) for path in files}
+    for path in files:
+        host = path.name.removesuffix(SUFFIX)
+        try:
+            found = keys.read_public(path)
+        except KeyFileError as exc:
+            if not path.exists():
+                continue  # it went while the folder was read
+            broken.append(str(exc))
+            found = before.keys_of(host)
+        # A key is its first owner's: of two that claim it, who had it before.
+        theirs = {key for key in found if before.host_of(key) in present - {host}}
+        mine = tuple(key for key in found if key not in theirs and owners.setdefault(key, host) == host)
+        if mine != found:
+            broken.append(f"{path} has a key of another host")
+        hosts[host] = mine
+    return Trust(hosts), broken
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
 
 
 # keeping the folder
@@ -91,7 +132,7 @@ def texts(folder: Path) -> dict[str, str]:
     """
     if not folder.exists():
         return {}
-    files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    files = _files(folder)
     return {path.name.removesuffix(SUFFIX): path.read_text(encoding="ascii", errors="replace") for path in files}
 
 

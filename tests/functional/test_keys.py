@@ -15,10 +15,12 @@ from fabric import Fabric, eventually
 from ports import free_port
 from strangers import JUNK, TOPIC, dealer, header, request, until_closed
 
-from openstack_zeromq import wire
+from openstack_zeromq import sockets, wire
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.security import keys
+from openstack_zeromq.security.gate import Gate
 from openstack_zeromq.security.keys import KeyPair
+from openstack_zeromq.security.trust import TrustFolder
 from openstack_zeromq.wire import Answer, MessageId
 
 RING = {TOPIC: ["n1", "n2"]}
@@ -300,6 +302,29 @@ def test_a_host_that_is_trusted_no_more_is_cut_off_at_once_and_comes_back_when_i
     assert two.call("n1") == "noted"
 
 
+def test_what_a_host_said_before_it_was_cut_off_and_nobody_read_counts_for_nothing(two: Two) -> None:
+    """It may have said much: here while the receiver stood still."""
+    with dealer(two.door(), pair=two.pair_of("n2"), server_key=two.key_of("n1")) as peer:
+        peer.send(wire.encode_control(wire.Kind.PING, node="n2", incarnation=5))
+        peer.recv()
+        two.fabric.processes["n1"].send_signal(signal.SIGSTOP)
+        for number in range(2000):
+            peer.send_multipart([wire.encode(header(source="n2", id=MessageId(66, number + 1))), request("evil")])
+        two.public_file("n2").unlink()
+        two.fabric.processes["n1"].send_signal(signal.SIGCONT)
+        eventually(lambda: two.fabric.counter("n1", "evicted") > 0, within=5)
+        heard = len(two.heard["n1"].notes)
+        time.sleep(1.0)
+        assert len(two.heard["n1"].notes) == heard, "no word of it is heard any more"
+
+
+def test_a_removed_key_counts_though_another_file_is_broken(two: Two) -> None:
+    assert two.call("n2") == "noted"
+    two.public_file("n9").write_text("half a ke")
+    two.public_file("n2").unlink()
+    eventually(lambda: two.link("n1", "n2") == "down", within=CUT_WITHIN)
+
+
 def test_a_key_that_its_host_has_no_more_does_not_come_in(two: Two) -> None:
     lost = two.pair_of("n2")
     fresh = keys.new()
@@ -366,20 +391,55 @@ def test_a_half_written_folder_changes_nothing_and_is_told(two: Two) -> None:
     two.public_file("n2").write_text("# Public key of node n2\nabc\n")
     eventually(lambda: "is no key file" in two.fabric.status("n1")["security"]["problem"])
     assert two.call("n2") == two.call("n1") == "noted"
-    assert "until then trust stays as it was" in two.fabric.log("n1").read_text()
+    assert "for these hosts trust stays as it was" in two.fabric.log("n1").read_text()
 
 
 # the gate
 
 
-def test_while_the_loop_stands_still_nobody_gets_in(two: Two) -> None:
-    """The gate is part of the loop: where that is stuck, no new link is accepted, and systemd's watchdog ends it."""
+@pytest.mark.parametrize("gate", ["none", "silent", "answering"])
+def test_without_an_answer_from_the_gate_nobody_comes_in(gate: str, short_path: Path) -> None:
+    """Whether it was never made, or stands still: what libzmq does with our options, and only the last one lets in."""
+    here, there = keys.new(), keys.new()
+    keys.write_public(short_path / "n2.pub", (there.public,), "n2")
+    folder, port = TrustFolder(short_path), free_port(["127.0.1.78"])
+    context = sockets.context()
+    inward = sockets.listening_router(context, 4096, here.secret)
+    asked = Gate(context, lambda: folder.trust, lambda _verdict: None) if gate != "none" else None
+    inward.bind(f"tcp://127.0.1.78:{port}")
+    try:
+        with dealer(f"tcp://127.0.1.78:{port}", pair=there, server_key=here.public) as peer:
+            peer.send(b"hello")
+            deadline = time.monotonic() + 2.0
+            while time.monotonic() < deadline and not inward.poll(20):
+                if asked is not None and gate == "answering":
+                    asked.answer()
+            assert bool(inward.poll(0)) == (gate == "answering")
+    finally:
+        if asked is not None:
+            asked.close()
+        inward.close(0)
+        context.term()
+
+
+def test_a_receiver_that_stands_still_lets_nobody_in_and_goes_on(two: Two) -> None:
     two.fabric.processes["n1"].send_signal(signal.SIGSTOP)
     try:
         assert not _gets_in(two, within=2.0)
     finally:
         two.fabric.processes["n1"].send_signal(signal.SIGCONT)
     assert _gets_in(two, within=10.0)
+
+
+def test_what_a_peer_says_of_itself_in_the_handshake_counts_for_nothing(make_fabric: Callable[..., Fabric]) -> None:
+    """Without keys libzmq hands on what a peer calls itself, even where that is no text."""
+    two = Two(make_fabric(nodes=2, ring=RING, options={"zmq_security": "none"}))
+    ready = b"\x05READY" + b"\x0bSocket-Type" + b"\x00\x00\x00\x06DEALER" + b"\x07User-Id" + b"\x00\x00\x00\x02\xff\xfe"
+    with socket.create_connection((two.fabric.addresses["n1"], two.fabric.port), timeout=10) as peer:
+        peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32))
+        peer.sendall(b"\x04" + bytes([len(ready)]) + ready + b"\x00\x05hello")
+        eventually(lambda: two.fabric.counter("n1", "malformed") > 0)
+    assert two.call("n1") == "noted"
 
 
 def _gets_in(two: Two, within: float) -> bool:

@@ -90,6 +90,19 @@ def test_who_may_not_consume_is_told_in_its_own_log_and_gets_nothing(make_fabric
         assert not [channel for channel in status["channels"] if "private" in channel]
 
 
+def test_where_there_are_rules_nobody_speaks_for_a_service_of_another_user(make_fabric: Callable[..., Fabric]) -> None:
+    fabric = make_fabric(nodes=1, ring=RING, options={"zmq_channel_acl": "consume openstack/private daemon"})
+    fabric.server("n1", "compute", Endpoint())
+    client = fabric.client("n1", "compute")
+    assert client.call({}, "echo", what="before") == "before"
+    (journal, *_) = fabric.ipc_dir("n1").glob("service.*")
+    impostor = Path(__file__).parent / "programs" / "impostor.py"
+    who = [str(fabric.ipc_dir("n1")), str(NOBODY.pw_uid), str(NOBODY.pw_gid), journal.name.removeprefix("service.")]
+    subprocess.run([sys.executable, "-W", "ignore", str(impostor), *who], check=True)
+    assert fabric.counter("n1", "malformed") == 1
+    assert client.call({}, "echo", what="after") == "after"
+
+
 def test_a_socket_that_somebody_puts_in_the_place_of_a_channels_is_noticed(make_fabric: Callable[..., Fabric]) -> None:
     fabric = make_fabric(nodes=1, ring=RING)
     fabric.server("n1", "compute", Endpoint())

@@ -5,6 +5,7 @@ import pwd
 
 import pytest
 
+from openstack_zeromq.address import compact
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.security.acl import REMEMBERED, Acl, Verb, Who, look_up_user, parse, refused
 
@@ -44,6 +45,16 @@ def test_a_refusal_names_user_topic_and_who_may() -> None:
 def test_what_is_no_rule_is_refused_and_quoted(text: str) -> None:
     with pytest.raises(ConfigError, match="is no rule; a rule is"):
         parse([text])
+
+
+def test_a_long_topic_is_named_in_full_or_by_an_early_star() -> None:
+    topic = "cinder-volume.storage-node-01.example.com@ceph-ssd-pool"
+    name = f"cinder/{compact(topic)}"
+    assert name != f"cinder/{topic}"
+    assert refused(parse([f"consume cinder/{topic} cinder"]), Verb.CONSUME, name, ANNA)
+    assert refused(parse(["consume cinder/cinder-volume.* cinder"]), Verb.CONSUME, name, ANNA)
+    with pytest.raises(ConfigError, match="must come within 22 characters"):
+        parse(["consume cinder/cinder-volume.storage-node-01.example.com@* cinder"])
 
 
 def test_a_user_is_known_by_name_number_and_groups() -> None:

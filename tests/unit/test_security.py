@@ -12,7 +12,7 @@ from openstack_zeromq import sockets
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys, trust
 from openstack_zeromq.security.gate import judge
-from openstack_zeromq.security.own import OwnKey, State, Step, plan
+from openstack_zeromq.security.own import OwnKey, State, Step, There, plan
 from openstack_zeromq.security.trust import Trust, TrustFolder
 
 MINE, YOURS, OTHER = (keys.new() for _ in range(3))
@@ -111,22 +111,54 @@ def test_two_hosts_cannot_have_one_key() -> None:
         Trust({"n1": (MINE.public,), "n2": (MINE.public,)})
 
 
-def test_the_folder_is_followed_and_a_broken_file_changes_nothing(tmp_path: Path) -> None:
+def test_the_folder_is_followed_and_a_broken_file_changes_nothing_for_its_host(tmp_path: Path) -> None:
     keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
     keys.write_public(tmp_path / "n2.pub", (YOURS.public,), "n2")
     folder = TrustFolder(tmp_path)
     assert not folder.refresh()
-    (tmp_path / "n2.pub").unlink()
-    assert folder.refresh()
-    assert folder.trust.host_of(YOURS.public) is None
-    (tmp_path / "n3.pub").write_text("half a ke")
+    (tmp_path / "n1.pub").write_text("half a ke")
     assert not folder.refresh()
-    assert "n3.pub is no key file" in folder.problem
+    assert "n1.pub is no key file" in folder.problem
+    assert folder.trust.host_of(MINE.public) == "n1"
+    (tmp_path / "n2.pub").unlink()
+    assert folder.refresh(), "who is taken out is out, whatever else is broken"
+    assert folder.trust.host_of(YOURS.public) is None
     assert folder.trust.host_of(MINE.public) == "n1"
     keys.write_public(tmp_path / "n3.pub", (OTHER.public,), "n3")
     assert folder.refresh()
+    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
+    folder.refresh()
     assert folder.problem == ""
-    assert folder.trust.host_of(OTHER.public) == "n3"
+    assert set(folder.trust.hosts) == {"n1", "n3"}
+
+
+def test_a_key_stays_with_who_had_it_before_and_moves_when_that_is_gone(tmp_path: Path) -> None:
+    keys.write_public(tmp_path / "n2.pub", (YOURS.public,), "n2")
+    folder = TrustFolder(tmp_path)
+    keys.write_public(tmp_path / "n1.pub", (YOURS.public,), "n1")
+    folder.refresh()
+    assert folder.trust.host_of(YOURS.public) == "n2"
+    assert "n1.pub has a key of another host" in folder.problem
+    (tmp_path / "n2.pub").unlink()
+    assert folder.refresh()
+    assert folder.trust.host_of(YOURS.public) == "n1"
+
+
+def test_trust_has_the_same_digest_in_any_order() -> None:
+    one = Trust({"n1": (MINE.public, OTHER.public), "n2": (YOURS.public,)})
+    assert one.digest == Trust({"n2": (YOURS.public,), "n1": (OTHER.public, MINE.public)}).digest
+    assert one.digest != Trust({"n1": (MINE.public,), "n2": (YOURS.public,)}).digest
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_everybody_may_read_public_keys_whatever_the_umask_says(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        keys.write_public(tmp_path / "authorized" / "n1.pub", (MINE.public,), "n1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "authorized").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "authorized" / "n1.pub").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_folder_that_vanishes_changes_nothing_and_is_told(tmp_path: Path) -> None:
@@ -206,33 +238,44 @@ def test_no_question_breaks_the_gate_and_none_that_it_does_not_know_gets_in(aske
 
 
 @pytest.mark.parametrize(
-    ("state", "has_key", "has_next", "steps"),
+    ("state", "there", "steps"),
     [
-        (State.PRESENT, False, False, [Step.MAKE]),
-        (State.PRESENT, True, True, []),
-        (State.NEXT, False, False, [Step.MAKE, Step.MAKE_NEXT]),
-        (State.NEXT, True, False, [Step.MAKE_NEXT]),
-        (State.NEXT, True, True, []),
-        (State.SWITCHED, True, True, [Step.SWITCH]),
-        (State.SWITCHED, True, False, []),
-        (State.SWITCHED, False, False, [Step.MAKE]),
-        (State.ABSENT, True, False, [Step.REMOVE]),
-        (State.ABSENT, False, True, [Step.REMOVE]),
-        (State.ABSENT, False, False, []),
+        (State.PRESENT, There(), [Step.MAKE]),
+        (State.PRESENT, There(key=True, next=True, before=True), []),
+        (State.NEXT, There(), [Step.MAKE, Step.MAKE_NEXT]),
+        (State.NEXT, There(key=True), [Step.MAKE_NEXT]),
+        (State.NEXT, There(key=True, next=True), []),
+        (State.SWITCHED, There(key=True, next=True), [Step.SWITCH]),
+        (State.SWITCHED, There(key=True, before=True), []),
+        (State.SWITCHED, There(), [Step.MAKE]),
+        (State.SETTLED, There(key=True, before=True), [Step.FORGET]),
+        (State.SETTLED, There(key=True, next=True), []),
+        (State.ABSENT, There(key=True), [Step.REMOVE]),
+        (State.ABSENT, There(before=True), [Step.REMOVE]),
+        (State.ABSENT, There(), []),
     ],
 )
-def test_plan_of_ones_own_key(state: State, has_key: bool, has_next: bool, steps: list[Step]) -> None:
-    assert plan(state, has_key, has_next) == steps
+def test_plan_of_ones_own_key(state: State, there: There, steps: list[Step]) -> None:
+    assert plan(state, there) == steps
 
 
-def test_a_key_is_changed_in_two_steps(tmp_path: Path) -> None:
+def test_a_key_is_changed_step_by_step_and_nobody_is_cut_off_between_them(tmp_path: Path) -> None:
     own = OwnKey(tmp_path / "node.key", "n1")
     seen = []
-    for state in (State.PRESENT, State.NEXT, State.SWITCHED, State.SWITCHED):
+    for state in (State.PRESENT, State.NEXT, State.SWITCHED, State.SWITCHED, State.PRESENT, State.SETTLED, State.PRESENT):
         own.apply(own.plan(state))
         seen.append(own.public())
-    (first,), (still, following), (now,), (after,) = seen
-    assert (still, now, after) == (first, following, following)
-    assert first != following
+    old, new = seen[1]
+    assert old != new
+    assert seen == [[old], [old, new], [new, old], [new, old], [new, old], [new], [new]]
     own.apply(own.plan(State.ABSENT))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_change_that_died_half_way_is_no_second_key(tmp_path: Path) -> None:
+    own = OwnKey(tmp_path / "node.key", "n1")
+    own.apply(own.plan(State.NEXT))
+    keys.write_secret(own.path, keys.read_secret(own.next), "n1")  # and then the machine went down
+    assert len(own.public()) == 1
+    own.apply(own.plan(State.SWITCHED))
+    assert own.public() == [keys.read_secret(own.path).public]

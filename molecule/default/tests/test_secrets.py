@@ -74,6 +74,7 @@ def test_no_secret_key_is_anywhere_but_in_its_file(nodes):
             assert found == ([KEY] if owner == name else [])
             assert node.run("journalctl --no-pager | grep --count --fixed-strings -e %s", secret).stdout.strip() == "0"
     told = [path.read_text(errors="replace") for place in TOLD for path in place.rglob("*") if path.is_file()]
+    assert told, "what was told lies below .lab, at least"
     if LOG:
         assert "zeromq_receiver : This node has a key" in Path(LOG).read_text(errors="replace")
     halves = [half for secret in secrets.values() for half in (secret[:20], secret[20:])]  # lines are folded
