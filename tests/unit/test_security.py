@@ -53,9 +53,17 @@ def test_a_secret_key_that_others_could_read_is_refused_with_the_remedy(tmp_path
         keys.read_secret(path)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# only a comment\n", "abc\n", f"{MINE.secret}\n{YOURS.secret}\n", "\xff" * 40, "x" * 50_000]
-)
+NO_KEY_FILES = {
+    "empty": "",
+    "comment": "# only a comment\n",
+    "short": "abc\n",
+    "two keys": f"{MINE.secret}\n{YOURS.secret}\n",
+    "no text": "\xff" * 40,
+    "long": "x" * 50_000,
+}
+
+
+@pytest.mark.parametrize("text", NO_KEY_FILES.values(), ids=NO_KEY_FILES)
 def test_what_is_no_key_file_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "node.key"
     path.touch(mode=0o600)
