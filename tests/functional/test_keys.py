@@ -180,8 +180,7 @@ def test_one_stranger_gets_no_more_connections_than_one_peer_may_have(make_fabri
     open_ = [socket.create_connection((two.fabric.addresses["n1"], two.fabric.port), timeout=10) for _ in range(10)]
     try:
         eventually(lambda: two.fabric.counter("n1", "crowds") >= 5, within=3)
-        ended = [connection for connection in open_ if _has_ended(connection)]
-        assert 5 <= len(ended) <= 6
+        assert sum(map(_has_ended, open_)) >= 5
         assert (
             "crowds from 127.0.0.1: it has 5 connections (zmq_connections_per_peer); no more" in two.fabric.log("n1").read_text()
         )
@@ -193,13 +192,15 @@ def test_one_stranger_gets_no_more_connections_than_one_peer_may_have(make_fabri
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    connection.settimeout(0.3)
+    connection.settimeout(0.2)
     try:
-        return connection.recv(1024).startswith(b"\xff") and not connection.recv(1024)
+        while connection.recv(1024):
+            pass
     except ConnectionResetError:
         return True
     except TimeoutError:
         return False
+    return True
 
 
 # what can be seen on the way
@@ -281,6 +282,7 @@ def test_what_is_on_the_wire_tells_nothing_and_cannot_be_replayed(tapped: tuple[
 # revocation and rotation
 
 
+@pytest.mark.alone
 def test_a_host_that_is_trusted_no_more_is_cut_off_at_once_and_comes_back_when_it_is(two: Two) -> None:
     assert two.call("n1") == two.call("n2") == "noted"
     assert (two.link("n1", "n2"), two.link("n2", "n1")) == ("up", "up")
@@ -318,6 +320,7 @@ def test_what_a_host_said_before_it_was_cut_off_and_nobody_read_counts_for_nothi
         assert len(two.heard["n1"].notes) == heard, "no word of it is heard any more"
 
 
+@pytest.mark.alone
 def test_a_removed_key_counts_though_another_file_is_broken(two: Two) -> None:
     assert two.call("n2") == "noted"
     two.public_file("n9").write_text("half a ke")
@@ -325,6 +328,7 @@ def test_a_removed_key_counts_though_another_file_is_broken(two: Two) -> None:
     eventually(lambda: two.link("n1", "n2") == "down", within=CUT_WITHIN)
 
 
+@pytest.mark.alone
 def test_a_key_that_its_host_has_no_more_does_not_come_in(two: Two) -> None:
     lost = two.pair_of("n2")
     fresh = keys.new()
