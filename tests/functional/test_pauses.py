@@ -65,5 +65,5 @@ def test_a_service_that_was_paused_gets_every_fanout(bed: ZmqBed) -> None:
     bed.listeners.ask("serve", what="listeners")
     bed.listeners.ask("begin", topic=topic, run="paused")
     sent = _casts_while_paused(bed, bed.listeners, "fanouts", topic=topic)
-    eventually(lambda: all(tally["got"] == sent for tally in bed.listeners.ask("tally", topic=topic)["tallies"]))
+    eventually(lambda: all(tally["got"] == sent for tally in bed.listeners.ask("tally", topic=topic)["tallies"]), within=30)
     assert all(tally["doubled"] == 0 for tally in bed.listeners.ask("tally", topic=topic)["tallies"])
