@@ -48,8 +48,8 @@ EXAMPLES = r"""
 - name: node1 and node2 are trusted, and nobody else
   zmq_authorized_keys:
     keys:
-      node1: ["{{ hostvars.node1.key.public_keys }}"]
-    hosts: [node1, node2]
+      node1: "{{ hostvars.node1.key.public_keys }}"
+      node2: "{{ hostvars.node2.key.public_keys }}"
   vars:
     ansible_python_interpreter: /opt/openstack-zeromq/bin/python
 """

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from openstack_zeromq import options
 from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys as key_files
@@ -33,7 +32,7 @@ def new(config_files: tuple[str, ...], replace: bool, user: str | None) -> None:
     starts with it.
     """
     settings = read(*config_files)
-    own, public = OwnKey(Path(settings.key_file), settings.host), _public_file(settings, settings.host)
+    own, public = OwnKey(Path(settings.key_file), settings.host), Path(settings.authorized_keys, f"{settings.host}{trust.SUFFIX}")
     if own.path.exists() and not replace:
         fail(f"{own.path} is there already, and {settings.host} would be another node with a new one; --replace makes it")
     try:
@@ -80,10 +79,6 @@ def list_(config_files: tuple[str, ...]) -> None:
             note = "this node" if host == settings.host else ""
             table.add_row(Text(host if not number else ""), Text(key), Text(note if not number else "accepted, too", style="dim"))
     Console(highlight=False, soft_wrap=True).print(table)
-
-
-def _public_file(settings: options.Settings, host: str) -> Path:
-    return Path(settings.authorized_keys, f"{host}{trust.SUFFIX}")
 
 
 def _give(secret: Path, user: str) -> None:

@@ -2,8 +2,7 @@
 
 It fails closed. Sockets ask for one domain and enforce it, so without a gate nobody comes in; what is not a well-formed
 question about a trusted key gets "no". Services of this node come by unix sockets, which only they can open, and need no key.
-The receiver's own loop serves it: when that stands still nobody is let in, and the
-watchdog ends the process.
+The receiver's own loop serves it: when that stands still nobody is let in, and the watchdog ends the process.
 """
 
 from collections.abc import Callable, Sequence
