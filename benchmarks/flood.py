@@ -24,6 +24,7 @@ import zmq
 from benchmarks.beds import BenchmarkError, Fabric, cpu_seconds, rss_bytes
 from benchmarks.figures import PAYLOAD, PLAIN
 from openstack_zeromq import sockets, wire
+from openstack_zeromq.delivery.origin import origin
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Header, Kind, MessageId
 
 _WINDOW = 1000
@@ -35,7 +36,7 @@ _DRAINS_WITHIN = 10.0
 _READY_WITHIN = 10.0
 _EXCHANGE, _TOPIC = "bench", "flood"
 _SENDER, _TAKER = 55, 77
-_ORIGIN = 0x5EED_0000_0000_0001
+_RANDOM = 0x5E_ED00_0001
 _PEER_INCARNATION = 0x0BEE_F000_0000_0002
 _BODY = b"x" * PAYLOAD
 _MESSAGE_LIMIT = 1 << 26
@@ -63,7 +64,7 @@ class Headers:
             Header(
                 kind=Kind.CAST,
                 flags=0,
-                id=MessageId(_ORIGIN, mark),
+                id=MessageId(origin(source, _RANDOM), mark),
                 settled=mark - 2 * _WINDOW,
                 source=source,
                 incarnation=incarnation,

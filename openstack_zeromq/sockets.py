@@ -7,6 +7,7 @@ Queues inside libzmq are unlimited on the sending side: the bounds are in `deliv
 
 import os
 import re
+import time
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,15 +20,23 @@ _ADDRESS = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
 _POLLIN = int(zmq.POLLIN)
 _LAST = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_HEARTBEAT_MS = 1000
-_SILENCE_MS = 3000
 _RECONNECT_MS = 20
 _RECONNECT_MOST_MS = 100
-_REDIAL_MOST_MS = 1000
+_BEATS_UNTIL_SILENT = 3
 _ROUTING_ID_BYTES = 8
+_BIND_AGAIN = 0.002
 
 ZmqContext = zmq.Context[Any]
 ZmqSocket = zmq.Socket[Any]
+
+
+class Pace(NamedTuple):
+    """How soon links are held to be cut, in seconds: `handshake` is what one may take, `heartbeat` what lies between two signs of
+    life, `redial` between two fresh attempts to reach a peer."""
+
+    handshake: float = 3.0
+    heartbeat: float = 1.0
+    redial: float = 2.0
 
 
 def context() -> ZmqContext:
@@ -68,37 +77,48 @@ def outlet(ctx: ZmqContext, endpoint: str, routing_id: bytes, max_message_size: 
     return made
 
 
-def listening_router(ctx: ZmqContext, max_message_size: int, secret_key: str = "") -> ZmqSocket:
+def listening_router(ctx: ZmqContext, max_message_size: int, pace: Pace, secret_key: str = "") -> ZmqSocket:
     """A router that peers dial. With a key of its own (Z85) each of them must pass the gate of this context, and nobody
     comes in where there is none."""
-    made = _tcp_router(ctx, max_message_size)
+    made = _tcp_router(ctx, max_message_size, pace)
     if secret_key:
         made.set(zmq.CURVE_SERVER, 1)
-        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
         made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        take_key(made, "", secret_key)
     return made
 
 
-def dialing_router(ctx: ZmqContext, max_message_size: int, public_key: str = "", secret_key: str = "") -> ZmqSocket:
+def dialing_router(ctx: ZmqContext, max_message_size: int, pace: Pace, public_key: str = "", secret_key: str = "") -> ZmqSocket:
     """A router that dials peers, as who has this pair (Z85)."""
-    made = _tcp_router(ctx, max_message_size)
+    made = _tcp_router(ctx, max_message_size, pace)
     if secret_key:
-        made.set(zmq.CURVE_PUBLICKEY, public_key.encode())
-        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+        take_key(made, public_key, secret_key)
     return made
 
 
-def _tcp_router(ctx: ZmqContext, max_message_size: int) -> ZmqSocket:
+def take_key(socket: ZmqSocket, public_key: str, secret_key: str) -> None:
+    """Connections that `socket` makes or accepts at an address bound from now on have this key (Z85); who only listens needs
+    no `public_key`."""
+    if public_key:
+        socket.set(zmq.CURVE_PUBLICKEY, public_key.encode())
+    socket.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+
+
+def _tcp_router(ctx: ZmqContext, max_message_size: int, pace: Pace) -> ZmqSocket:
     """A router for links: with heartbeats, IPv6 where an address is one."""
     made = router(ctx, max_message_size)
     made.set(zmq.ZAP_DOMAIN, LINKS_DOMAIN)
     made.set(zmq.IPV6, 1)
-    made.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
-    made.set(zmq.HEARTBEAT_TIMEOUT, _SILENCE_MS)
-    made.set(zmq.HANDSHAKE_IVL, _SILENCE_MS)
+    made.set(zmq.HEARTBEAT_IVL, _ms(pace.heartbeat))
+    made.set(zmq.HEARTBEAT_TIMEOUT, _ms(pace.heartbeat * _BEATS_UNTIL_SILENT))
+    made.set(zmq.HANDSHAKE_IVL, _ms(pace.handshake))
     made.set(zmq.TCP_KEEPALIVE, 1)
-    made.set(zmq.RECONNECT_IVL_MAX, _REDIAL_MOST_MS)
+    made.set(zmq.RECONNECT_IVL_MAX, max(_RECONNECT_MS, _ms(pace.redial / 2)))
     return made
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 def tcp_endpoint(address: str, port: int) -> str:
@@ -109,6 +129,28 @@ def tcp_endpoint(address: str, port: int) -> str:
     if address != "*" and not _ADDRESS.fullmatch(address):
         raise ValueError("is no host name and no IP address")
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"
+
+
+def bind(socket: ZmqSocket, endpoint: str, patience: float = 0.0) -> None:
+    """Listen at `endpoint`; what was unbound there just now may be open still for a moment, `patience` seconds at most.
+
+    :raises zmq.ZMQError: it cannot be bound.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            socket.bind(endpoint)
+        except zmq.ZMQError as exc:
+            if exc.errno != zmq.EADDRINUSE or time.monotonic() >= until:
+                raise
+            time.sleep(_BIND_AGAIN)
+        else:
+            return
+
+
+def unbind(socket: ZmqSocket) -> None:
+    """Listen no more where `socket` was bound last; who had connected there is cut off. The port is free some time later."""
+    socket.unbind(bytes(socket.get(zmq.LAST_ENDPOINT)).rstrip(b"\0").decode())
 
 
 def send(socket: ZmqSocket, frames: Sequence[bytes]) -> bool:

@@ -77,7 +77,7 @@ class Answer(IntEnum):
 
 
 class MessageId(NamedTuple):
-    """Unique for ever: a random origin (one driver in one process) and its sequence number, counted from 1."""
+    """Unique for ever: an origin (a stream of one process, see `delivery.origin`) and its sequence number, counted from 1."""
 
     origin: int
     sequence: int

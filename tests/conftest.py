@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from fabric import Fabric
 
+pytest.register_assert_rewrite("two_nodes")  # what fails there says what it compared, as in a test
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first, or one worker would still be at it when all others have ended."""

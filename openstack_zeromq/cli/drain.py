@@ -8,13 +8,11 @@ from typing import Any
 import click
 
 from openstack_zeromq.cli.settings import config_file, fail, read
-from openstack_zeromq.delivery.link import SILENCE
+from openstack_zeromq.delivery.link import BEATS_UNTIL_DOWN
 from openstack_zeromq.options import Settings
 from openstack_zeromq.receiver import admin
 
 _POLL = 0.25
-_HEARD_BY_ALL = SILENCE
-"""Seconds after which every peer that is there has been told."""
 _STILL_BUSY = 3
 
 
@@ -34,7 +32,8 @@ def drain(config_files: tuple[str, ...], timeout: float, off: bool) -> None:
         return
     deadline = time.monotonic() + timeout
     said = ""
-    while (answer := _ask(settings, "status")) and not _done(answer):
+    heard_by_all = BEATS_UNTIL_DOWN * settings.heartbeat
+    while (answer := _ask(settings, "status")) and not _done(answer, heard_by_all):
         if answer["draining_s"] is None:
             fail("the receiver does not drain any more: it was restarted, or somebody ended it")
         if left(answer) != said:
@@ -52,10 +51,11 @@ def left(answer: dict[str, Any]) -> str:
     return f"{incoming} messages wait for services of this node, {outgoing} from them are on their way"
 
 
-def _done(answer: dict[str, Any]) -> bool:
+def _done(answer: dict[str, Any], heard_by_all: float) -> bool:
+    """Within `heard_by_all` seconds every peer that is there has been told."""
     since = answer["draining_s"]
     nothing = not answer["incoming"]["messages"] and not answer["outgoing"]["messages"]
-    return since is not None and since >= _HEARD_BY_ALL and nothing
+    return since is not None and since >= heard_by_all and nothing
 
 
 def _ask(settings: Settings, question: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Counter(StrEnum):
     REFUSED_KEYS = "refused_keys"  # connections whose key is not trusted, or that showed none
     REFUSED_BY_PEERS = "refused_by_peers"  # connections to peers that ended in the handshake: one does not trust the other's key
     UNTRUSTED = "untrusted"  # hosts that were to be dialled and have no key that is trusted
-    MISNAMED = "misnamed"  # messages in the name of another node than the one whose key the connection has
+    MISNAMED = "misnamed"  # messages in the name, or with a number, of another node than the one whose key the connection has
     CROWDS = "crowds"  # connections closed at once, for their address has zmq_connections_per_peer of them
     FORBIDDEN = "forbidden"  # what a service of this node may not do, by zmq_channel_acl
     STOLEN_SOCKETS = "stolen_sockets"  # moments in which a channel's socket was gone, or somebody else's
@@ -36,5 +36,7 @@ class Counter(StrEnum):
     PEERS_LOST = "peers_lost"  # links that fell silent
     ABANDONED = "abandoned"  # calls whose service died before it replied; their callers were told
     CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye
+    STALLS = "stalls"  # times that the loop stood still for more than a second, and with it the gate
+    CRASHES = "crashes"  # 1: the receiver before this one did not end by itself; the watchdog may have ended it
     UNWRITTEN = "unwritten"  # failed attempts to note down which services are connected
     SHORT_OF_DESCRIPTORS = "short_of_descriptors"  # moments with hardly a file descriptor left

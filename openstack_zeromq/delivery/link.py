@@ -1,6 +1,6 @@
 """Link: is the peer there, and is it the same incarnation as before? Ping and pong, nothing else.
 
-A link is CONNECTING until the peer's first pong, UP while pongs come, DOWN after `SILENCE` seconds without. Messages are
+A link is CONNECTING until the peer's first pong, UP while pongs come, DOWN after three pings in vain. Messages are
 sent only while it is UP: what was never sent can go to another host without any risk of running twice.
 """
 
@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-PING_EVERY = 1.0
-SILENCE = 3.0
-CONNECT_WITHIN = 1.0
-REDIAL_EVERY = 2.0
+BEATS_UNTIL_DOWN = 3
+BEATS_UNTIL_NOT_CONNECTED = 1
 
 
 class LinkState(Enum):
@@ -56,11 +54,14 @@ LinkAction = Ping | Dial | LinkUp | LinkDown | Close
 
 @dataclass(slots=True)
 class Link:
-    """One peer. `jitter()` gives a factor around 1, so that a fabric does not redial in step; `used`: when it last carried a
-    message of ours; `draining`: the peer would rather have no new work."""
+    """One peer. `heartbeat`: seconds between two pings; `redial`: between two fresh connections while it is DOWN; `jitter()`
+    gives a factor around 1, so that a fabric does not redial in step; `used`: when it last carried a message of ours;
+    `draining`: the peer would rather have no new work."""
 
     host: str
     opened: float
+    heartbeat: float
+    redial: float
     jitter: Callable[[], float]
     state: LinkState = LinkState.CONNECTING
     incarnation: int | None = None
@@ -73,7 +74,7 @@ class Link:
     def open(self, now: float) -> list[LinkAction]:
         """First connection."""
         self.used = now
-        self._redial_due = now + REDIAL_EVERY * self.jitter()
+        self._redial_due = now + self.redial * self.jitter()
         return [Dial(self.host), *self._ping(now)]
 
     def pong(self, incarnation: int, now: float) -> list[LinkAction]:
@@ -92,6 +93,13 @@ class Link:
         self.state = LinkState.DOWN
         return [LinkDown(self.host)]
 
+    def reopened(self, now: float) -> list[LinkAction]:
+        """The connection was lost, and dialled again already."""
+        self._redial_due = now + self.redial * self.jitter()
+        down: list[LinkAction] = [] if self.state is LinkState.DOWN else [LinkDown(self.host)]
+        self.state = LinkState.DOWN
+        return [*down, *self._ping(now)]
+
     def silent_for(self, now: float) -> float:
         """Seconds since the peer was heard, or since we began to call."""
         return now - (self.heard or self.opened)
@@ -100,15 +108,15 @@ class Link:
         """Time passed: ping, notice silence, dial again."""
         actions: list[LinkAction] = []
         silent_for = self.silent_for(now)
-        if self.state is LinkState.UP and silent_for >= SILENCE:
+        if self.state is LinkState.UP and silent_for >= BEATS_UNTIL_DOWN * self.heartbeat:
             self.state = LinkState.DOWN
             self._redial_due = now
             actions.append(LinkDown(self.host))
-        elif self.state is LinkState.CONNECTING and silent_for >= CONNECT_WITHIN:
+        elif self.state is LinkState.CONNECTING and silent_for >= BEATS_UNTIL_NOT_CONNECTED * self.heartbeat:
             self.state = LinkState.DOWN
             actions.append(LinkDown(self.host))
         if self.state is LinkState.DOWN and now >= self._redial_due:
-            self._redial_due = now + REDIAL_EVERY * self.jitter()
+            self._redial_due = now + self.redial * self.jitter()
             actions.append(Dial(self.host))
             actions += self._ping(now)
         elif now >= self._ping_due:
@@ -116,5 +124,5 @@ class Link:
         return actions
 
     def _ping(self, now: float) -> list[LinkAction]:
-        self._ping_due = now + PING_EVERY
+        self._ping_due = now + self.heartbeat
         return [Ping(self.host)]

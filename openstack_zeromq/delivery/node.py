@@ -17,13 +17,16 @@ from openstack_zeromq.delivery.apology import Apologies
 from openstack_zeromq.delivery.channel import ConsumerId, Hand
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAction, Reply, Respond
-from openstack_zeromq.delivery.link import SILENCE, Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
+from openstack_zeromq.delivery.link import Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Send, Surroundings, Tell
 from openstack_zeromq.delivery.past import Former, Lane, Origin
 from openstack_zeromq.delivery.pools import Pool, Pools
 from openstack_zeromq.delivery.whereabouts import Routes
 from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
+
+SILENCE = 3.0
+"""Seconds of silence after which a service is given up whose process cannot be watched."""
 
 WATCHED_SILENCE = 60.0
 """Seconds of silence after which a service is given up though its process is there; as RabbitMQ's heartbeats do by default."""
@@ -48,8 +51,7 @@ class Node:
         self.draining = False
         """Set it, and new messages of peers and of this node go to other hosts, where there are any."""
         self._name = facts.name
-        self._jitter = facts.jitter
-        self._link_idle = facts.link_idle
+        self._facts = facts
         self._clients: dict[int, float] = {}
         self._watched: dict[int, float] = {}
         former = former or Former()
@@ -159,6 +161,11 @@ class Node:
         link = self.links.get(host)
         return [] if link is None else self._settle(link.cut(now), now)
 
+    def peer_reopened(self, host: str, now: float) -> list[Action]:
+        """The connection to a peer was lost, and dialled again already."""
+        link = self.links.get(host)
+        return [] if link is None else self._settle(link.reopened(now), now)
+
     # time and routes
 
     def routes_changed(self, now: float) -> list[Action]:
@@ -240,7 +247,7 @@ class Node:
     def _open(self, host: str, now: float) -> list[LinkAction]:
         if host in self.links:
             return []
-        link = self.links[host] = Link(host, now, self._jitter)
+        link = self.links[host] = Link(host, now, self._facts.heartbeat, self._facts.redial, self._facts.jitter)
         return link.open(now)
 
     def _assume_no_pools(self, now: float) -> list[OutgoingAction]:
@@ -256,7 +263,7 @@ class Node:
 
     def _close_idle_links(self, now: float) -> list[Close]:
         """Those that carried nothing for a while and that nobody waits for; they open again when they are needed."""
-        idle = [host for host, link in self.links.items() if now - link.used > self._link_idle]
+        idle = [host for host, link in self.links.items() if now - link.used > self._facts.link_idle]
         busy = self.outgoing.in_flight() if idle else {}
         closing = [host for host in idle if host not in busy]
         for host in closing:

@@ -36,13 +36,15 @@ _ASK_AGAIN_SLOWER = 6
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
     """Who this node is, and its limits. `remember`: seconds, longer than any message lives; `jitter()`: a factor around 1;
-    `link_idle`: seconds after which a link that carries nothing is closed."""
+    `link_idle`: seconds after which a link that carries nothing is closed; `heartbeat` and `redial`: see `Link`."""
 
     name: str
     bounds: Bounds
     remember: float
     jitter: Callable[[], float]
     link_idle: float = 600.0
+    heartbeat: float = 1.0
+    redial: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

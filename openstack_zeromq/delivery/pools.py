@@ -5,11 +5,11 @@ each, under an id of its own that is the same whenever the copy is made again. A
 pools, and does not say that it has none.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.origin import sibling
 from openstack_zeromq.wire import MessageId
 
 Pool = tuple[str, str, str]
@@ -59,8 +59,7 @@ class Pools:
 def copy_for(pool: str, message: Message, expires: float) -> Message:
     """The copy of a notification that `pool` gets."""
     origin, sequence = message.id
-    other = int.from_bytes(hashlib.sha256(pool.encode()).digest()[:8], "big") >> 1
-    header = message.header._replace(id=MessageId(origin ^ other, sequence), server=pool)
+    header = message.header._replace(id=MessageId(sibling(origin, pool), sequence), server=pool)
     copy = Message.new(header, message.body, 0.0)
     copy.expires = min(message.expires, expires)
     return copy

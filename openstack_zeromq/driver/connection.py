@@ -225,7 +225,7 @@ class Connection:
         self._sending.answer(self._routing_id, AnswerEntry(header.id, Answer.TAKEN))
         if self._replies.arrive(header, now) is Verdict.NEW:
             self._replies.take(header.id, now)
-            self._sending.replied(header.subject, message.body, header.flags)
+            self._sending.replied(header, message.body)
 
     def _pong(self, facts: dict[str, object], now: float) -> None:
         incarnation, node = facts.get("incarnation"), facts.get("node")

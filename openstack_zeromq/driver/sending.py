@@ -13,8 +13,10 @@ from random import Random
 from typing import NamedTuple
 
 from openstack_zeromq import address, sockets, wire
+from openstack_zeromq.delivery.asked import Asked
 from openstack_zeromq.delivery.bounds import Bounds, Key
 from openstack_zeromq.delivery.message import Message
+from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
 from openstack_zeromq.delivery.outbox import Outbox, Outcome, Transmit
 from openstack_zeromq.driver.outlet import Outlet
 from openstack_zeromq.driver.waiting import Waiter, original
@@ -50,10 +52,10 @@ class Letter(NamedTuple):
 @dataclass(slots=True)
 class _Stream:
     """The messages of one kind of traffic, numbered from 1. Notifications may wait long for a listener: a stream of
-    their own keeps them from holding back what RPC has settled."""
+    their own keeps them from holding back what RPC has settled. `origin`: once the node is known."""
 
-    origin: int
     outbox: Outbox
+    origin: int = 0
     following: int = 1
     early: "dict[Key, deque[tuple[Letter, Waiter | None]]]" = field(default_factory=dict)
 
@@ -92,6 +94,7 @@ class Sending:
         self._streams = {kind: self._stream() for kind in (Kind.CALL, Kind.NOTIFY)}
         self._turns: dict[tuple[str, str], int] = {}
         self._waiters: dict[MessageId, Waiter] = {}
+        self._asked = Asked()
         self._node = ""
         self._incarnation: int | None = None
         self._answers: dict[bytes, list[AnswerEntry]] = {}
@@ -146,6 +149,7 @@ class Sending:
                     stream.outbox.give_up(waiter.id)
             if waiter.id is not None:
                 self._waiters.pop(waiter.id, None)
+                self._asked.forget(waiter.id)
 
     @property
     def busy(self) -> bool:
@@ -162,7 +166,12 @@ class Sending:
     def receiver(self, node: str, incarnation: int, now: float) -> None:
         """A receiver is there, and it is another one than before: it gets again what is not answered."""
         with self.lock:
-            self._node, self._incarnation = node, incarnation
+            self._incarnation = incarnation
+            if node != self._node:
+                self._node = node
+                for stream in self._streams.values():
+                    stream.origin = origin(node, secrets.randbits(RANDOM_BITS))
+            self._asked.receiver_changed()
             for stream in self._streams.values():
                 for action in stream.outbox.receiver(incarnation):
                     self._transmit(action, now)
@@ -181,26 +190,33 @@ class Sending:
         """The receiver says what became of messages."""
         with self.lock:
             for entry in entries:
+                self._asked.told(entry)
                 for stream in self._streams.values():
                     for outcome in stream.outbox.answered(entry, now):
                         self._settle(outcome)
             self._post_early()
         self._outlet.drain()
 
-    def replied(self, call: MessageId, body: bytes, flags: int) -> None:
-        """The reply to `call`, or a sign of life, is here. A caller that gave up had its one outcome: MessagingTimeout."""
+    def replied(self, reply: Header, body: bytes) -> None:
+        """The reply to a call, or a sign of life, is here. A caller that gave up had its one outcome, MessagingTimeout; a
+        node that was not asked has no say."""
+        call = reply.subject
         with self.lock:
             waiter = self._waiters.get(call)
             if waiter is None:
                 return
-            if flags & Flag.PROGRESS:
+            if not self._asked.may_reply(call, reply.source):
+                self._notes.append(f"node {reply.source} replied to call {call}, which it never got: dropped")
+                return
+            if reply.flags & Flag.PROGRESS:
                 waiter.signs += 1
             else:
-                if flags & Flag.FAILED:
+                if reply.flags & Flag.FAILED:
                     waiter.answer, waiter.reason = Answer.REJECTED, "the server went away before it replied"
                 else:
                     waiter.body = body
                 del self._waiters[call]
+                self._asked.forget(call)
                 self._streams[Kind.CALL].outbox.give_up(call)
             waiter.wake()
 
@@ -258,6 +274,8 @@ class Sending:
         if waiter is not None:
             waiter.id = message_id
             self._waiters[message_id] = waiter
+            if waiter.for_reply:
+                self._asked.posted(message_id)
         for action in stream.outbox.add(Message.new(header, letter.body, now)):
             self._out((action.message.frame, letter.body))
 
@@ -321,4 +339,4 @@ class Sending:
 
     def _stream(self) -> _Stream:
         bounds = Bounds(self._settings.topic_backlog, self._settings.backlog_size)
-        return _Stream(secrets.randbits(63), Outbox(bounds, lambda: self._random.uniform(0.8, 1.2)))
+        return _Stream(Outbox(bounds, lambda: self._random.uniform(0.8, 1.2)))

@@ -64,6 +64,9 @@ class Settings:
     key_file: str
     authorized_keys: str
     connections_per_peer: int
+    handshake_timeout: float
+    heartbeat: float
+    redial: float
     channel_acl: tuple[str, ...]
     max_message_size: int
     message_ttl: float

@@ -1,7 +1,7 @@
 """Departures: what goes out through one socket, gathered for each addressee, so that a busy one gets few frames with much in it.
 
-Messages leave at the end of the loop's pass. Answers leave with them; alone they go at once when somebody waits for one, else
-a few milliseconds later.
+Messages leave at the end of the loop's pass. Answers leave with them, in front of them: who gets a reply knows by then whom it
+had asked. Alone they go at once when somebody waits for one, else a few milliseconds later.
 """
 
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class Departures:
         return load
 
     def _leave(self, who: bytes, load: Load) -> None:
-        items = [*load.items, (wire.encode_answers(load.answers),)] if load.answers else load.items
+        items = [(wire.encode_answers(load.answers),), *load.items] if load.answers else load.items
         for frames in wire.together(items):
             if not self._send((who, *frames)):
                 self.undelivered.append((who, load))

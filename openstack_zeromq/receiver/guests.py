@@ -17,11 +17,13 @@ import zmq
 
 from openstack_zeromq import sockets
 from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.past import Origin
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.gate import Gate, Verdict
 from openstack_zeromq.security.trust import Trust, TrustFolder
 from openstack_zeromq.sockets import Peer
+from openstack_zeromq.wire import Header
 
 _SHOWN = 8  # characters of a public key
 _EVENT = struct.Struct("=HI")
@@ -80,6 +82,15 @@ class Guests:
             )
         else:
             self._report.bad(Counter.EVICTED, guest.address, "it still speaks, with a key that is not trusted any more")
+        return False
+
+    def may_send(self, guest: Guest, header: Header) -> bool:
+        """Whether a message of `guest` is in its own name, and has a number of its own."""
+        if not self.may_speak(guest, header.source):
+            return False
+        if self._trust is None or is_of(header.id.origin, header.source):
+            return True
+        self._report.bad(Counter.MISNAMED, guest.host, f"message {header.id} has a number of another node")
         return False
 
     def watch(self) -> None:

@@ -5,9 +5,10 @@ us comes in on the connection that it dialled (`guests` knows who that is). With
 dialled as that host. A host whose key is being changed has two, and the one that it does not have is noticed at once.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import zmq
 from oslo_log import log as logging
@@ -28,6 +29,7 @@ from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.guests import Guest, Guests
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.identity import Identity
+from openstack_zeromq.security.keys import KeyPair
 from openstack_zeromq.security.trust import Trust
 from openstack_zeromq.wire import Answer, AnswerEntry, Kind
 
@@ -35,6 +37,7 @@ LOG = logging.getLogger(__name__)
 
 _KNOWN_PEERS = 10_000
 _MESSAGE_FRAMES = 2
+_PORT_FREE_WITHIN = 2.0
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 
 
@@ -45,12 +48,15 @@ _WHY_REFUSED = {
 }
 
 
-class _Dialled(NamedTuple):
-    """A connection to a host: where to, as who has which key, and which it may have instead."""
+@dataclass(slots=True)
+class _Dialled:
+    """A connection to a host: where to, as who has which key, and which keys it turned out not to have. `heard`: it is who has
+    that key."""
 
     endpoint: str
     key: str
-    others: list[str]
+    refused: frozenset[str]
+    heard: bool = False
 
 
 class Links:
@@ -69,9 +75,10 @@ class Links:
         self._ping = me.introduction(Kind.PING, address=_advertised(settings), port=settings.port)
         self._trust = identity.trust if identity is not None else None
         public, secret = (identity.pair.public, identity.pair.secret) if identity is not None else ("", "")
-        self.inward = sockets.listening_router(ctx, settings.max_message_size, secret)
+        pace = sockets.Pace(settings.handshake_timeout, settings.heartbeat, settings.redial)
+        self.inward = sockets.listening_router(ctx, settings.max_message_size, pace, secret)
         self.guests = Guests(ctx, self.inward, self._trust, me)
-        self.outward = sockets.dialing_router(ctx, settings.max_message_size, public, secret)
+        self.outward = sockets.dialing_router(ctx, settings.max_message_size, pace, public, secret)
         self.refusals = sockets.monitor(ctx, self.outward, _FAILED)
         self._dialer = sockets.Dialer(self.outward)
         self._host_of: dict[bytes, str] = {}
@@ -80,20 +87,20 @@ class Links:
         self._introduced: dict[str, Endpoint] = {}
         self._answers = Departures(partial(sockets.send, self.inward))
         self._messages = Departures(partial(sockets.send, self.outward))
+        self._handed = systemd.listening(settings.bind_address, settings.port)
         self._bind()
 
     # outward: messages to peers, their answers back
 
     def dial(self, host: str) -> None:
         """Open a fresh connection to `host`, instead of the one there was."""
-        keys = ("",) if self._trust is None else self._trust.trust.keys_of(host)
+        keys = self._keys_of(host)
         if not keys:
             self.hang_up(host)
             folder = self._settings.authorized_keys
             self._report.bad(Counter.UNTRUSTED, host, f"{folder} has no key of it; put its public key there as {host}.pub")
             return
-        worked = self._dialled[host].key if host in self._dialled else ""
-        self._open(host, [worked, *(key for key in keys if key != worked)] if worked in keys else list(keys))
+        self._open(host, _best(keys, self._dialled.get(host)))
 
     def hang_up(self, host: str) -> None:
         """Close the connection to `host`, if there is one."""
@@ -103,15 +110,31 @@ class Links:
             del self._host_of[name]
             self._dialer.close(name)
 
-    def refused(self) -> None:
-        """Handshakes with peers have failed: try the next key of a peer that has several."""
+    def refused(self) -> list[str]:
+        """Handshakes with peers have failed: try the next key of a peer that has several. The hosts that were dialled again."""
+        again = []
         for frames in sockets.drain(self.refusals, 100):
             address = _plain(frames[1].decode("ascii", "replace"))
             for host in [host for host, dialled in self._dialled.items() if _plain(dialled.endpoint) == address]:
-                if others := self._dialled[host].others:
-                    self._open(host, others)
+                refused = self._dialled[host].refused | {self._dialled[host].key}
+                if others := [key for key in self._keys_of(host) if key not in refused]:
+                    self._open(host, others[0], refused)
+                    again.append(host)
                 else:
                     self._report.bad(Counter.REFUSED_BY_PEERS, host, _WHY_REFUSED[self._trust is not None].format(host))
+        return again
+
+    def take_key(self, pair: KeyPair) -> list[str]:
+        """Be known by another key from now on: every connection ends, those of peers come anew by themselves. The hosts that we
+        had dialled, and that are to be dialled again."""
+        cut = list(self._dialled)
+        for host in cut:
+            self.hang_up(host)
+        sockets.take_key(self.outward, pair.public, pair.secret)
+        sockets.unbind(self.inward)
+        sockets.take_key(self.inward, "", pair.secret)
+        self._bind(_PORT_FREE_WITHIN)
+        return cut
 
     def trust_changed(self, trust: Trust) -> list[str]:
         """End all connections that would not come about now; the hosts that were cut off."""
@@ -185,12 +208,13 @@ class Links:
 
     # private
 
-    def _bind(self) -> None:
+    def _bind(self, patience: float = 0.0) -> None:
+        """libzmq closes what it listened on some time after it was told not to any more; systemd's socket must stay open."""
         address, port = self._settings.bind_address, self._settings.port
-        if (descriptor := systemd.listening(address, port)) is not None:
-            self.inward.set(zmq.USE_FD, descriptor)
+        if self._handed is not None:
+            self.inward.set(zmq.USE_FD, os.dup(self._handed))
         try:
-            self.inward.bind(sockets.tcp_endpoint(address, port))
+            sockets.bind(self.inward, sockets.tcp_endpoint(address, port), patience)
         except zmq.ZMQError as exc:
             if exc.errno == zmq.EADDRINUSE:
                 remedy = f"another program listens there; stop it, or set [{GROUP}] rpc_zmq_port"
@@ -200,21 +224,25 @@ class Links:
                 remedy = f"see [{GROUP}] rpc_zmq_bind_address and rpc_zmq_port"
             raise ConfigError(f"cannot listen on {address} port {port}: {exc.strerror}: {remedy}") from None
 
-    def _open(self, host: str, keys: list[str]) -> None:
-        """Dial `host` as who has the first of `keys`; the others are for later. What was refused before tells nothing of it, and
-        who else was refused will be again."""
+    def _keys_of(self, host: str) -> tuple[str, ...]:
+        """The keys that `host` may have; an empty one where receivers have none."""
+        return ("",) if self._trust is None else self._trust.trust.keys_of(host)
+
+    def _open(self, host: str, key: str, refused: frozenset[str] = frozenset()) -> None:
+        """Dial `host` as who has `key`, and not those that it `refused`. What was refused before tells nothing of this
+        connection, and who else was refused will be again."""
         self.hang_up(host)
         for _ in sockets.drain(self.refusals, 1000):
             pass
         address, port = self._endpoint(host)
         try:
             endpoint = sockets.tcp_endpoint(address, port)
-            name = self._dialer.open(endpoint, server_key=keys[0])
+            name = self._dialer.open(endpoint, server_key=key)
         except (zmq.ZMQError, ValueError) as exc:
             self._report.bad(Counter.UNREACHABLE, host, f"no connection to {address!r} port {port}: {exc}")
             return
         self._name_of[host], self._host_of[name] = name, host
-        self._dialled[host] = _Dialled(endpoint, keys[0], keys[1:])
+        self._dialled[host] = _Dialled(endpoint, key, refused)
 
     def _go(self, host: str, frames: tuple[bytes, ...], size: int) -> None:
         name = self._name_of.get(host)
@@ -254,7 +282,7 @@ class Links:
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
         message = Message.read(frames[0], frames[1], now)
-        if not self.guests.may_speak(guest, message.header.source):
+        if not self.guests.may_send(guest, message.header):
             return []
         if not wire.is_for(message.header.addressed_to, self._incarnation):
             self._node.counts[Counter.STALE] += 1
@@ -280,7 +308,15 @@ class Links:
             return []
         if not isinstance(incarnation, int):
             raise MalformedError("control")
+        self._dialled[host].heard = True
         return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
+
+
+def _best(keys: Sequence[str], before: _Dialled | None) -> str:
+    """The key to try first: the one with which the host was heard before, or the one after that with which it was not."""
+    if before is None or before.key not in keys:
+        return keys[0]
+    return keys[(keys.index(before.key) + (not before.heard)) % len(keys)]
 
 
 def _plain(endpoint: str) -> str:

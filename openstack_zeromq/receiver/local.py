@@ -21,6 +21,7 @@ from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import CLIENT_BYTES
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action
+from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.outgoing import Tell
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
@@ -214,6 +215,9 @@ class Local:
         if message.header.source != self._settings.host:
             self._reject(client, message, f"this node is {self._settings.host}", now)
             raise MalformedError("source")
+        if not is_of(message.id.origin, message.header.source):
+            self._reject(client, message, f"its number is not one of node {self._settings.host}", now)
+            raise MalformedError("origin")
         if len(body) > self._settings.max_message_size:
             self._reject(client, message, "body above zmq_max_message_size", now)
             raise MalformedError("oversized")

@@ -29,6 +29,7 @@ from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, LinkState, Ping
 from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.errors import ConfigError
@@ -43,7 +44,7 @@ from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Problems, Report
 from openstack_zeromq.receiver.services import begun, remembered
 from openstack_zeromq.receiver.unit import Unit
-from openstack_zeromq.security.identity import identity
+from openstack_zeromq.security.identity import Identity, identity
 from openstack_zeromq.security.trust import TrustFolder
 from openstack_zeromq.wire import MAJOR, MINOR
 
@@ -54,6 +55,7 @@ _TICK = 0.05
 _LOOK_EVERY = 0.5
 _BATCH = 32
 _REMEMBER = 600.0
+_STALL = 1.0
 
 
 class Receiver:
@@ -71,7 +73,7 @@ class Receiver:
         self._draining_since: float | None = None
         self._reload = self._asked_to_reload = False
         self._problems = Problems()
-        self._lock = _lock_directory(settings.ipc_dir)
+        self._lock, crashed = _lock_directory(settings.ipc_dir)
         self._matchmaker = matchmaker(settings)
         self._incarnation = secrets.randbits(63)
         bounds = Bounds(settings.topic_backlog, settings.backlog_size)
@@ -81,9 +83,14 @@ class Receiver:
             settings.message_ttl + _REMEMBER,
             lambda: random.uniform(0.8, 1.2),  # noqa: S311 - spreads retries, guards nothing
             settings.link_idle,
+            settings.heartbeat,
+            settings.redial,
         )
-        self._node = Node(facts, self._matchmaker, self._started, self._former(), secrets.randbits(63))
+        own = origin(settings.host, secrets.randbits(RANDOM_BITS))
+        self._node = Node(facts, self._matchmaker, self._started, self._former(), own)
         report = self._report = Report(self._node.counts)
+        if crashed:
+            report.bad(Counter.CRASHES, f"process {crashed}", "the receiver before this one was killed, or ended by a fault")
         descriptors.raise_limit()
         self._context = sockets.context()
         me = Me(settings, self._node, report, self._incarnation)
@@ -128,11 +135,16 @@ class Receiver:
             poller.register(watched, zmq.POLLIN)
         self._matchmaker.start(self._look_now)
         next_tick = next_look = 0.0
+        turned = time.monotonic()
         while not self._stopping:
             now = time.monotonic()
             due = min(moment for moment in (next_tick, self._links.due, self._local.due) if moment is not None)
             ready = {handle for handle, _ in poller.poll(max(0, math.ceil((due - now) * 1000)))}
             now = time.monotonic()
+            if now - turned > _STALL:
+                why = f"its loop stood still for {now - turned:.1f} s; nothing was moved, and nobody let in"
+                self._report.bad(Counter.STALLS, "this receiver", why)
+            turned = now
             self._read(ready, now)
             if now >= next_tick:
                 next_tick = now + _TICK
@@ -187,6 +199,7 @@ class Receiver:
         self._context.term()
         self._wake_read.close()
         self._wake_write.close()
+        os.ftruncate(self._lock, 0)
         os.close(self._lock)
         return ended
 
@@ -225,14 +238,13 @@ class Receiver:
         if self._identity is None:
             return {"mode": "none"}
         folder = self._identity.trust
-        folder = self._identity.trust
         return {
             "mode": "curve",
             "public_key": self._identity.pair.public,
             "trusted_hosts": len(folder.trust.hosts),
             "trusted_keys": sum(map(len, folder.trust.hosts.values())),
             "trusted": folder.trust.digest,
-            "problem": folder.problem,
+            "problem": "; ".join(problem for problem in (self._identity.problem, folder.problem) if problem),
         }
 
     def _one_line(self) -> str:
@@ -276,7 +288,8 @@ class Receiver:
         if links.guests.monitor in ready:
             links.guests.watch()
         if links.refusals in ready:
-            links.refused()
+            for host in links.refused():
+                self._do(self._node.peer_reopened(host, now), now)
         if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
         if self._wake_read.fileno() in ready:
@@ -313,14 +326,15 @@ class Receiver:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
-        if self._asked_to_reload:
-            self._asked_to_reload = False
+        asked, self._asked_to_reload = self._asked_to_reload, False
+        if asked:
             self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
         self._problems.say("matchmaker", self._matchmaker.problem)
         if self._identity is not None:
             self._look_who_is_trusted(self._identity.trust, now)
+            self._look_at_own_key(self._identity, asked, now)
 
     def _look_who_is_trusted(self, folder: TrustFolder, now: float) -> None:
         if folder.refresh():
@@ -331,9 +345,19 @@ class Receiver:
         self._links.guests.see_out()
         self._problems.say("keys", folder.problem)
 
+    def _look_at_own_key(self, own: Identity, asked: bool, now: float) -> None:
+        """Another key of this node counts once somebody asks to reload: not before all others can know it."""
+        if asked and own.reread():
+            cut = self._links.take_key(own.pair)
+            LOG.info("the key of this node is %s now; all links are opened anew", own.pair.public)
+            for host in cut:
+                self._do(self._node.peer_cut(host, now), now)
+        self._problems.say("key", own.problem)
 
-def _lock_directory(ipc_dir: str) -> int:
-    """Make the directory when it is missing, and be its only receiver; the lock ends with the process."""
+
+def _lock_directory(ipc_dir: str) -> tuple[int, str]:
+    """Make the directory when it is missing, and be its only receiver; the lock ends with the process. The process that was so
+    before, if it has not said goodbye."""
     path = Path(ipc_dir)
     try:
         path.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -349,4 +373,7 @@ def _lock_directory(ipc_dir: str) -> int:
         raise ConfigError(
             f"[{GROUP}] rpc_zmq_ipc_dir = {ipc_dir}: another receiver serves this directory; stop it or choose another"
         ) from None
-    return lock
+    before = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock, before

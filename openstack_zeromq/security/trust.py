@@ -68,21 +68,21 @@ class TrustFolder:
 
     def __init__(self, folder: Path) -> None:
         """:raises KeyFileError: as `read`."""
-        self._folder = folder
+        self.path = folder
         self._stamp = _stamp(folder)
         self.trust = read(folder)
         self.problem = ""
 
     def refresh(self) -> bool:
         """Look again; True when trust is another than before."""
-        stamp = _stamp(self._folder)
+        stamp = _stamp(self.path)
         if stamp == self._stamp and not self.problem:
             return False
         before = self.trust
         try:
-            self.trust, broken = _as_far_as_possible(self._folder, before)
+            self.trust, broken = _as_far_as_possible(self.path, before)
         except OSError as exc:
-            self.problem = f"{self._folder}: {exc.strerror}; until it can be read trust stays as it was"
+            self.problem = f"{self.path}: {exc.strerror}; until it can be read trust stays as it was"
             return False
         # What changed while it was read is seen at the next look.
         self._stamp = stamp

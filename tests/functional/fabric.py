@@ -70,8 +70,24 @@ class Fabric:
     def write_key(self, node: str) -> None:
         """A key for `node`, which all nodes trust."""
         pair = keys.new()
-        keys.write_secret(self.directory / "keys" / f"{node}.key", pair, node)
-        keys.write_public(self.directory / "authorized" / f"{node}.pub", (pair.public,), node)
+        keys.write_secret(self.secret_file(node), pair, node)
+        keys.write_public(self.public_file(node), (pair.public,), node)
+
+    def secret_file(self, node: str) -> Path:
+        return self.directory / "keys" / f"{node}.key"
+
+    def public_file(self, node: str) -> Path:
+        return self.directory / "authorized" / f"{node}.pub"
+
+    def pair_of(self, node: str) -> keys.KeyPair:
+        return keys.read_secret(self.secret_file(node))
+
+    def key_of(self, node: str) -> str:
+        return keys.read_public(self.public_file(node))[0]
+
+    def door(self, node: str) -> str:
+        """Where `node` listens."""
+        return f"tcp://{self.addresses[node]}:{self.port}"
 
     def config_file(self, node: str, **more: object) -> Path:
         """The node's zeromq.conf, written anew."""
@@ -82,7 +98,7 @@ class Fabric:
             "rpc_zmq_ipc_dir": self.ipc_dir(node),
             "zmq_state_dir": self.directory / "state" / node,
             "rpc_zmq_matchmaker": "ring",
-            "zmq_key_file": self.directory / "keys" / f"{node}.key",
+            "zmq_key_file": self.secret_file(node),
             "zmq_authorized_keys": self.directory / "authorized",
             **self.options,
             **more,

@@ -7,6 +7,8 @@ from typing import Any
 
 import zmq
 
+from openstack_zeromq import wire
+from openstack_zeromq.delivery.origin import origin
 from openstack_zeromq.driver import payload
 from openstack_zeromq.security.keys import KeyPair
 from openstack_zeromq.wire import NO_ID, Flag, Header, Kind, MessageId
@@ -42,6 +44,11 @@ def request(what: Any) -> bytes:
     return payload.pack_request({}, {"method": "note", "args": {"what": what}, "version": "1.0"})
 
 
+def cast(source: str, what: str = "evil", number: int = 1) -> list[bytes]:
+    """The frames of a good cast that says it is the message `number` of node `source`."""
+    return [wire.encode(header(source=source, id=MessageId(origin(source, 66), number))), request(what)]
+
+
 @contextmanager
 def dealer(endpoint: str, routing_id: bytes | None = None, pair: KeyPair | None = None, server_key: str = "") -> Iterator[Any]:
     """A ZeroMQ peer that speaks ZMTP properly, and says what it likes; with a `pair`, encrypted."""
@@ -60,6 +67,22 @@ def dealer(endpoint: str, routing_id: bytes | None = None, pair: KeyPair | None 
         yield made
     finally:
         context.destroy(linger=1000)
+
+
+@contextmanager
+def listener(endpoint: str, pair: KeyPair) -> Iterator[Any]:
+    """Somebody who listens where a receiver would, with the key `pair`."""
+    context = zmq.Context()
+    made = context.socket(zmq.ROUTER)
+    made.set(zmq.LINGER, 0)
+    made.set(zmq.RCVTIMEO, DEADLINE_MS)
+    made.set(zmq.CURVE_SERVER, 1)
+    made.set(zmq.CURVE_SECRETKEY, pair.secret.encode())
+    made.bind(endpoint)
+    try:
+        yield made
+    finally:
+        context.destroy(linger=0)
 
 
 def until_closed(connection: socket.socket) -> None:

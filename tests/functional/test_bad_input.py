@@ -18,7 +18,7 @@ from strangers import DEADLINE_MS, JUNK, TOPIC, dealer, header, request, until_c
 
 from openstack_zeromq import address, wire
 from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.link import SILENCE
+from openstack_zeromq.delivery.node import SILENCE
 from openstack_zeromq.wire import Answer, Kind, MessageId
 
 RING = {TOPIC: ["n1"], "zmq-probe": ["n1"]}

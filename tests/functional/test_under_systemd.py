@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fabric import RECEIVER, Fabric, eventually
+from two_nodes import lets_in
 
 HAND_OVER = """
 import fcntl, os, sys
@@ -126,6 +127,20 @@ def test_a_loop_that_stands_still_sends_no_beat_though_the_process_lives(
     with pytest.raises(TimeoutError):
         ear.hear("WATCHDOG=1")
     assert process.poll() is None
+    assert not lets_in(fabric, "n1"), "the gate stands still, too"
+
+
+def test_a_receiver_that_the_watchdog_ended_is_counted_by_the_next(
+    make_fabric: Callable[..., Fabric], launch: Callable[..., subprocess.Popen[str]]
+) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    for ends_by, crashes in ((signal.SIGABRT, 0), (signal.SIGTERM, 1), (signal.SIGTERM, 0)):
+        process = launch(fabric)
+        eventually(lambda: fabric.status("n1"))
+        assert fabric.counter("n1", "crashes") == crashes
+        assert lets_in(fabric, "n1")
+        process.send_signal(ends_by)
+        process.wait(20)
 
 
 def test_a_receiver_that_nobody_watches_sends_no_beat(
@@ -172,6 +187,23 @@ def test_no_connection_is_refused_while_a_receiver_whose_socket_systemd_keeps_is
         done.set()
         thread.join()
     assert not refused
+
+
+def test_a_new_key_is_taken_into_use_on_the_socket_that_systemd_keeps(
+    make_fabric: Callable[..., Fabric], launch: Callable[..., subprocess.Popen[str]]
+) -> None:
+    fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    with socket.create_server((fabric.addresses["n1"], fabric.port), backlog=64) as kept:
+        process = launch(fabric, sockets=[kept])
+        eventually(lambda: fabric.status("n1"))
+        for _ in range(3):
+            before = fabric.key_of("n1")
+            fabric.write_key("n1")
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: fabric.status("n1")["security"]["public_key"] == fabric.key_of("n1"))
+            assert lets_in(fabric, "n1")
+            assert not lets_in(fabric, "n1", server_key=before)
+        assert process.poll() is None
 
 
 def test_a_socket_for_all_addresses_takes_both_families(

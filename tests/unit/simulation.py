@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from openstack_zeromq import wire
 from openstack_zeromq.address import Channel, Role
+from openstack_zeromq.delivery.asked import Asked
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
@@ -27,6 +28,7 @@ from openstack_zeromq.delivery.incoming import Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
 from openstack_zeromq.delivery.outbox import Outbox, Transmit
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
@@ -212,11 +214,8 @@ class Life:
                     if not self._hand(action):
                         self._carry_out(self.node.leave(action.consumer, now))
                 case Reply():
-                    service = self._service(action.client)
-                    if service is None:
-                        self._carry_out(self.node.reply_failed(action.message.id, action.client, now))
-                    else:
-                        service.from_receiver.put(lambda s=service, m=action.message: s.reply_arrived(m.frame, m.body))
+                    reply = action.message
+                    self.to_services.item(action.client.to_bytes(8, "big"), (reply.frame, reply.body), len(reply.body))
                 case Dial():
                     self._dial(action.host)
                 case Close():
@@ -229,11 +228,21 @@ class Life:
             answers.flush(self.fabric.now)
             if answers.due is not None:
                 self.fabric.after(LAZY, self._flush_later)
+        self._see_to_undelivered()
 
     def _flush_later(self) -> None:
         if self.alive:
             for answers in (self.to_services, self.to_peers):
                 answers.flush(self.fabric.now)
+            self._see_to_undelivered()
+
+    def _see_to_undelivered(self) -> None:
+        """Replies to services that have gone."""
+        gone, self.to_services.undelivered = self.to_services.undelivered, []
+        for who, load in gone:
+            for frame in [frames[0] for frames in load.items]:
+                client = int.from_bytes(who, "big")
+                self.do(self.node.reply_failed(wire.decode(frame).id, client, self.fabric.now))
 
     def _tick(self) -> None:
         if self.alive:
@@ -251,7 +260,7 @@ class Life:
     def _answer_service(self, frames: Sequence[bytes]) -> bool:
         service = self._service(int.from_bytes(frames[0], "big"))
         if service is not None:
-            service.from_receiver.put(lambda: service.answered(frames[1]))
+            service.from_receiver.put(lambda: service.told(frames[1:]))
         return service is not None
 
     def _hand(self, hand: Hand) -> bool:
@@ -463,6 +472,7 @@ class Service:
         self._told_settled = False
         self._turns: Counter[tuple[str, str]] = Counter()
         self._calls: dict[MessageId, str] = {}
+        self._asked = Asked()
         self._replied = Seen(REMEMBER)
         self._replies = Inbox(self._replied)
         self._taken: dict[Channel, Seen] = {}
@@ -517,7 +527,8 @@ class Service:
     # sending, as driver/sending.py does
 
     def _stream(self) -> Stream:
-        return Stream(self.fabric.random.getrandbits(63), Outbox(self.fabric.bounds, self.fabric.jitter))
+        its = origin(self.receiver.name, self.fabric.random.getrandbits(RANDOM_BITS))
+        return Stream(its, Outbox(self.fabric.bounds, self.fabric.jitter))
 
     def _send(self, letter: Letter) -> None:
         kind = letter.kind
@@ -557,6 +568,7 @@ class Service:
         )
         if kind is Kind.CALL:
             self._calls[message_id] = body
+            self._asked.posted(message_id)
         for action in stream.outbox.add(Message.new(header, body.encode(), self.fabric.now)):
             self._transmit(action)
 
@@ -594,14 +606,22 @@ class Service:
                     self._transmit(action)
         self._post_early()
 
-    def answered(self, frame: bytes) -> None:
-        """Answers come alone here: messages do not share frames with them in this network."""
+    def told(self, frames: Sequence[bytes]) -> None:
+        """Answers and replies come together, in their order."""
+        for item in wire.unbundle(list(frames)):
+            if len(item) == 1:
+                self._answered(item[0])
+            else:
+                self._reply_arrived(*item)
+
+    def _answered(self, frame: bytes) -> None:
         for entry in wire.decode_answers(frame):
+            self._asked.told(entry)
             for stream in self.streams.values():
                 stream.outbox.answered(entry, self.fabric.now)
         self._post_early()
 
-    def reply_arrived(self, frame: bytes, body: bytes) -> None:
+    def _reply_arrived(self, frame: bytes, body: bytes) -> None:
         header = Message.read(frame, body, self.fabric.now).header
         self._answer(self.client.to_bytes(8, "big"), AnswerEntry(header.id, Answer.TAKEN))
         if self._replies.arrive(header, self.fabric.now) is not Verdict.NEW:
@@ -609,6 +629,7 @@ class Service:
         self._replies.take(header.id, self.fabric.now)
         call = self._calls.get(header.subject)
         if call is not None:
+            assert self._asked.may_reply(header.subject, header.source), f"{header.source} was asked {call}, and nobody knows"
             self.fabric.log.replies[call] += 1
             self.streams[Kind.CALL].outbox.give_up(header.subject)
 
@@ -661,6 +682,7 @@ class Service:
         if life.incarnation == self._incarnation:
             return
         self._incarnation, self._told_settled = life.incarnation, False
+        self._asked.receiver_changed()
         for consumer in self.consumers:
             consumer.joined = False
         self._report()

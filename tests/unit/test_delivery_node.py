@@ -4,8 +4,8 @@ from messages import REMEMBER, ROOMY, TOPIC, consumer, message
 
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.incoming import Respond
-from openstack_zeromq.delivery.link import SILENCE, Close, Dial
-from openstack_zeromq.delivery.node import LAST_WORDS, UNHEARD, WATCHED_SILENCE, Action, Node
+from openstack_zeromq.delivery.link import Close, Dial
+from openstack_zeromq.delivery.node import LAST_WORDS, SILENCE, UNHEARD, WATCHED_SILENCE, Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId

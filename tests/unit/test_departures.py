@@ -55,7 +55,7 @@ def test_an_answer_that_nobody_waits_for_waits_for_company_but_not_long() -> Non
     assert departures.due is None
 
 
-def test_an_urgent_answer_takes_along_those_that_wait_and_messages_do_so_too() -> None:
+def test_an_urgent_answer_takes_along_those_that_wait_and_messages_go_behind_them() -> None:
     socket = Socket()
     departures = Departures(socket.send)
     departures.answer(ONE, _taken(1), urgent=False, now=0.0)
@@ -65,7 +65,7 @@ def test_an_urgent_answer_takes_along_those_that_wait_and_messages_do_so_too() -
     departures.flush(0.0)
     [[answers]] = socket.items(ONE)
     assert wire.decode_answers(answers) == [_taken(1), _taken(2)]
-    assert [len(item) for item in socket.items(TWO)] == [2, 1]
+    assert [len(item) for item in socket.items(TWO)] == [1, 2]
 
 
 def test_what_cannot_leave_is_kept_for_whoever_sees_to_it() -> None:
