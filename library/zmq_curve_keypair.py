@@ -13,6 +13,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
     from openstack_zeromq.errors import ZeroMQError
+    from openstack_zeromq.receiver import admin
     from openstack_zeromq.security.own import OwnKey, State
 except ImportError:
     PACKAGE_IMPORT_ERROR = traceback.format_exc()
@@ -26,8 +27,8 @@ description:
   - Makes the key that proves to other nodes who this one is, and tells its public half. The secret half is written to a file
     that only its owner can read, and to nowhere else; it is in no result, no diff and no log.
   - A key is changed in two steps. With O(state=next) another one is made beside it, so that the other nodes can be given both;
-    with O(state=switched) that one takes its place, and counts from the receiver's next start. The one before it is still told,
-    for a receiver goes on with it until then, until O(state=settled).
+    with O(state=switched) that one takes its place, and counts from the receiver's next start or reload. The one before it is
+    still told, for a receiver goes on with it until then, until O(state=settled).
   - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
 author: openstack-zeromq maintainers
 options:
@@ -52,6 +53,9 @@ options:
   owner:
     description: Who may read the files, the receiver's user; without it whoever runs this.
     type: str
+  ipc_dir:
+    description: Directory of the sockets of a receiver that is asked which key it uses; without it none is asked.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -76,6 +80,11 @@ public_keys:
   returned: success
   type: list
   elements: str
+in_use:
+  description: Public half of the key that the receiver uses; empty when none answers. A reload makes it use the first of
+    RV(public_keys).
+  returned: success
+  type: str
 steps:
   description: What was done, or in check mode would be.
   returned: success
@@ -88,6 +97,7 @@ ARGUMENT_SPEC = {
     "host": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "next", "switched", "settled", "absent"], "default": "present"},
     "owner": {"type": "str"},
+    "ipc_dir": {"type": "path"},
 }
 
 
@@ -110,7 +120,15 @@ def main() -> None:
         module.fail_json(msg=str(fault))
     except OSError as fault:
         module.fail_json(msg=f"{asked['path']}: {fault.strerror}")
-    module.exit_json(changed=changed, public_keys=public, steps=[step.value for step in steps])
+    in_use = _in_use(asked["ipc_dir"]) if asked["ipc_dir"] else ""
+    module.exit_json(changed=changed, public_keys=public, in_use=in_use, steps=[step.value for step in steps])
+
+
+def _in_use(ipc_dir: str) -> str:
+    try:
+        return str(admin.answer_of(ipc_dir)["security"].get("public_key", ""))
+    except ZeroMQError:
+        return ""
 
 
 if __name__ == "__main__":
