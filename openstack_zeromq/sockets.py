@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from openstack_zeromq.options import Settings
+
 LOCAL_DOMAIN = b"openstack-zeromq.local"
 LINKS_DOMAIN = b"openstack-zeromq.links"
 """What sockets say to the gate of their context, if it has one; without a domain a socket would take any protocol."""
@@ -37,6 +39,10 @@ class Pace(NamedTuple):
     handshake: float = 3.0
     heartbeat: float = 1.0
     redial: float = 2.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pace":
+        return cls(settings.handshake_timeout, settings.heartbeat, settings.redial)
 
 
 def context() -> ZmqContext:

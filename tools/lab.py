@@ -43,10 +43,10 @@ REMOVALS = 5  # tries
 
 Node = collections.namedtuple("Node", "name address debian")
 
-# What a server has after Debian's installer (python3-apt: Ansible's apt needs it, cloud images have it).
+# What a server has after Debian's installer (python3-apt: Ansible's apt needs it, cloud images have it), and tcpdump for tests.
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "logrotate", "ca-certificates"),
-    *("python3", "python3-apt", "procps", "iproute2", "iputils-ping", "nftables", "netbase"),
+    *("python3", "python3-apt", "procps", "iproute2", "iputils-ping", "nftables", "netbase", "tcpdump"),
 )
 
 SSHD = """\

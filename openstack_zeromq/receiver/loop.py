@@ -125,7 +125,7 @@ class Receiver:
             self._links.inward,
             self._links.outward,
             self._links.guests.monitor,
-            self._links.refusals,
+            self._links.hosts.refusals,
             self._local.ingress,
             self._local.channels,
             self._local.processes,
@@ -287,8 +287,8 @@ class Receiver:
             gate.answer()
         if links.guests.monitor in ready:
             links.guests.watch()
-        if links.refusals in ready:
-            for host in links.refused():
+        if links.hosts.refusals in ready:
+            for host in links.hosts.refused():
                 self._do(self._node.peer_reopened(host, now), now)
         if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
@@ -309,11 +309,11 @@ class Receiver:
                 case Reply():
                     self._local.reply(action.client, action.message)
                 case Dial():
-                    self._links.dial(action.host)
+                    self._links.hosts.dial(action.host)
                 case Ping():
                     self._links.ping(action.host)
                 case Close():
-                    self._links.hang_up(action.host)
+                    self._links.hosts.hang_up(action.host)
 
     def _flush(self, now: float) -> None:
         """Who turns out to be gone leaves work for others: until there is none."""

@@ -55,6 +55,7 @@ def dealer(endpoint: str, routing_id: bytes | None = None, pair: KeyPair | None 
     context = zmq.Context()
     made = context.socket(zmq.DEALER)
     made.set(zmq.LINGER, 1000)
+    made.set(zmq.SNDHWM, 0)
     made.set(zmq.RCVTIMEO, DEADLINE_MS)
     if routing_id is not None:
         made.set(zmq.ROUTING_ID, routing_id)

@@ -60,7 +60,10 @@ def test_what_a_peer_says_of_itself_in_the_handshake_counts_for_nothing(make_fab
     ready = b"\x05READY" + b"\x0bSocket-Type" + b"\x00\x00\x00\x06DEALER" + b"\x07User-Id" + b"\x00\x00\x00\x02\xff\xfe"
     with socket.create_connection((two.fabric.addresses["n1"], two.fabric.port), timeout=10) as peer:
         peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(16) + bytes(32))
-        peer.recv(64, socket.MSG_WAITALL)  # as a peer does: libzmq stalls when all comes at once
-        peer.sendall(b"\x04" + bytes([len(ready)]) + ready + b"\x00\x05hello")
+        # Step by step, as a peer does: libzmq stalls when all comes at once.
+        peer.recv(64, socket.MSG_WAITALL)
+        peer.sendall(b"\x04" + bytes([len(ready)]) + ready)
+        peer.recv(43, socket.MSG_WAITALL)
+        peer.sendall(b"\x00\x05hello")
         eventually(lambda: two.fabric.counter("n1", "malformed") > 0)
     assert two.call("n1") == "noted"
