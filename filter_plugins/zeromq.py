@@ -13,8 +13,11 @@ from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.utils.helpers import pct_to_int
 
 PORT = 9501
+SHOWN = 5
+"""Hosts that one sentence names; of the others it tells how many they are."""
 OWN_INPUT = re.compile(r"zeromq_[a-z]+_[a-z0-9_]+")
 PLAYBOOK_INPUTS = frozenset(
     {
@@ -123,6 +126,25 @@ def unknown_inputs(hosts: Iterable[str], hostvars: Mapping, roles: str) -> list[
     return [f"{name}: no role has such an input{_nearest(name, known)}" for name in sorted(found - known)]
 
 
+def security_divides(hosts: Iterable[str], hostvars: Mapping, played: list[str], serial: object) -> str:
+    """A sentence, with the remedy, if zmq_security changes (role zeromq_receiver, phase validate) and not on all `hosts` at once:
+    only those that are `played` are in the run, and `serial` of them come first. Empty otherwise."""
+    looked = {host: hostvars[host].get("__zeromq_receiver_looked") or {} for host in played}
+    changes = [f"{host}: {found['security_change']}" for host, found in looked.items() if found.get("security_change")]
+    if not changes:
+        return ""
+    everywhere, first = set(hosts) <= set(played), _first_batch(serial, len(played))
+    if everywhere and first >= len(played):
+        return ""
+    shown = [*changes[:SHOWN], *([f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else [])]
+    part = f"begins with {first} of {len(played)} nodes" if everywhere else f"has only {len(played)} of {len(set(hosts))} nodes"
+    return (
+        f"zmq_security changes ({', '.join(shown)}), and this run {part}: one with keys does not talk to one without, so calls "
+        "between nodes that have changed and those that have not would fail until all have. Change all at once, in a quiet "
+        "hour: site.yml with -e zeromq_deploy_serial=100% and without --limit; calls between nodes then fail for about a minute"
+    )
+
+
 def oslo_ini(sections: Mapping[str, Mapping[str, object]]) -> str:
     """oslo.config's text of section -> option -> value; `$` would be a reference there, so it is doubled."""
     return _ini(sections, lambda value: _word(value).replace("$", "$$"))
@@ -163,6 +185,18 @@ def _port(host: str, facts: Mapping) -> int:
     return port
 
 
+def _first_batch(serial: object, count: int) -> int:
+    """How many of `count` hosts come first, read as Ansible reads the keyword `serial`."""
+    sizes = serial.split(",") if isinstance(serial, str) else serial if isinstance(serial, list) else [serial]
+    try:
+        size = pct_to_int(sizes[0], count) if sizes else 0
+    except (TypeError, ValueError):
+        raise AnsibleFilterError(
+            f"zeromq_deploy_serial is {serial!r}: must be a number of nodes, a percentage, or a list of these"
+        ) from None
+    return size if size > 0 else count
+
+
 def _shared(claims: Mapping[str, list[str]], what: str, remedy: str) -> list[str]:
     return [
         f"{' and '.join(claimants)} have {what} {claim} in common; give each its own {remedy}"
@@ -188,5 +222,6 @@ class FilterModule:
             "zeromq_named": named,
             "zeromq_public_keys": public_keys,
             "zeromq_ring": ring,
+            "zeromq_security_divides": security_divides,
             "zeromq_unknown_inputs": unknown_inputs,
         }

@@ -1,6 +1,6 @@
-"""Look whether a receiver can run on this node; write nothing. Every complaint names its remedy.
+"""Look whether a receiver can run on this node, and what one is already; write nothing. Every complaint names its remedy.
 
-Runs before the package is there, so it stands on the standard library alone.
+Runs before the package is there, so it stands on the standard library alone; where there is one, that reads the configuration.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -22,6 +22,7 @@ module: node_precheck
 short_description: Look whether a receiver can run on this node
 description:
   - Checks the interpreter, the directories and the port, and fails with one line for each thing that cannot work.
+  - Tells whether C(zmq_security) is about to change on a node that has a receiver.
   - Changes nothing.
 author: openstack-zeromq maintainers
 options:
@@ -59,6 +60,15 @@ options:
     description: The receiver's configuration; a process that runs with it is the one that may hold the port.
     type: path
     required: true
+  matchmaker_config:
+    description: The configuration that the receiver reads after O(config_file).
+    type: path
+  package:
+    description: The environment with the package that is in use, which reads the configuration.
+    type: path
+  security:
+    description: C(zmq_security) as it is to be; without it nothing is told of it.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -70,6 +80,9 @@ EXAMPLES = r"""
     bind_address: 192.0.2.1
     port: 9501
     config_file: /etc/openstack-zeromq/zeromq.conf
+    package: /opt/openstack-zeromq
+    security: curve
+  register: looked
 """
 
 RETURN = r"""
@@ -77,6 +90,13 @@ msg:
   description: What cannot work, a line each, with its remedy.
   returned: failure
   type: str
+security_change:
+  description:
+    - C(zmq_security) as it is, of the receiver that runs here, or of the configuration when none runs, and as it is to be.
+    - Empty when these are the same, and when there is neither.
+  returned: success
+  type: str
+  sample: none -> curve
 """
 
 ARGUMENT_SPEC = {
@@ -88,10 +108,26 @@ ARGUMENT_SPEC = {
     "port": {"type": "int", "required": True},
     "manager": {"type": "str", "choices": ["systemd", "supervisor"], "default": "systemd"},
     "config_file": {"type": "path", "required": True},
+    "matchmaker_config": {"type": "path"},
+    "package": {"type": "path"},
+    "security": {"type": "str"},
 }
 
 SOCKET_UNIT = Path("/etc/systemd/system/openstack-zeromq-receiver.socket")
 LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
+
+# A receiver reads its configuration when it starts: what it says of itself counts more than a file that was written since.
+QUESTION = """
+import sys
+from openstack_zeromq import options
+from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.receiver import admin
+read = options.given(sys.argv[1:])
+try:
+    print(admin.answer_of(read.ipc_dir)["security"]["mode"])
+except ZeroMQError:
+    print(read.security)
+"""
 
 
 def main() -> None:
@@ -107,7 +143,26 @@ def main() -> None:
     ]
     if problems:
         module.fail_json(msg="\n".join(problems))
-    module.exit_json(changed=False)
+    wanted, now = asked["security"], ""
+    if wanted and asked["package"] and os.path.exists(asked["config_file"]):
+        now = security(asked["package"], [asked["config_file"], asked["matchmaker_config"]], module.warn)
+    module.exit_json(changed=False, security_change=f"{now} -> {wanted}" if now not in {"", wanted} else "")
+
+
+def security(package: str, files: list[str | None], warn: Callable[[str], None]) -> str:
+    """`zmq_security` of this node as it is now; "" when there is nobody who could tell."""
+    there = [file for file in files if file and os.path.exists(file)]
+    try:
+        answer = subprocess.run(  # noqa: S603 - our own arguments, no shell
+            [f"{package}/bin/python", "-IBc", QUESTION, *there], check=False, capture_output=True, text=True
+        )
+    except OSError:  # no package, or a python that is gone: no receiver can start either
+        return ""
+    if answer.returncode != 0:
+        why = (answer.stderr.splitlines() or ["no reason given"])[-1]
+        warn(f"{package} cannot tell the zmq_security of this node, so a change of it is not noticed: {why}")
+        return ""
+    return answer.stdout.strip()
 
 
 def check_system() -> Iterator[str]:

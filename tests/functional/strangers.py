@@ -33,9 +33,10 @@ JUNK = {
 }
 
 
-def header(kind: Kind = Kind.CAST, **facts: Any) -> Header:
-    """The header of a good message to the topic; `facts` replace fields."""
-    made = Header(kind, Flag.NONE, MessageId(1, 1), 1, "n9", 1, 60_000, 0, 1, NO_ID, "openstack", TOPIC, "")
+def header(kind: Kind = Kind.CAST, source: str = "n9", **facts: Any) -> Header:
+    """The header of a good message of node `source` to the topic; `facts` replace fields."""
+    number = MessageId(origin(source, 1), 1)
+    made = Header(kind, Flag.NONE, number, 1, source, 1, 60_000, 0, 1, NO_ID, "openstack", TOPIC, "")
     return made._replace(**facts)
 
 

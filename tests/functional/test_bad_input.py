@@ -197,6 +197,7 @@ OF_SERVICES = {
     "a report for a consumer of a shared channel": [control(Kind.REPORT), bytes(12), b""],
     "a report for nobody of a fanout": [control(Kind.REPORT, role="fanout"), b"", b""],
     "a message of another node": [wire.encode(header(source="n7")), b"{}"],
+    "a message with a number of another node": [wire.encode(header(source="n1", id=header(source="n7").id)), b"{}"],
 }
 
 OF_CONSUMERS = {
@@ -242,7 +243,7 @@ def test_a_body_above_the_limit_is_refused_with_the_reason_and_counted(one: Fabr
     with dealer(tcp(one, stranger)) as peer:
         peer.send_multipart([GOOD, request("x" * LIMIT)])
         [entry] = wire.decode_answers(peer.recv())
-    assert (entry.id, entry.answer) == (MessageId(1, 1), Answer.REJECTED)
+    assert (entry.id, entry.answer) == (header().id, Answer.REJECTED)
     assert "zmq_max_message_size" in entry.reason
     assert one.counter("n1", MALFORMED) == before + 1
     assert endpoint.notes == []

@@ -325,6 +325,44 @@ class TestNodePrecheck:
         told = ask(manager="systemd")["msg"]
         assert told == "zeromq_receiver_manager systemd: systemd does not run here; set zeromq_receiver_manager: supervisor"
 
+    @pytest.mark.parametrize(
+        ("text", "wanted", "told"),
+        [
+            ("zmq_security = none", "curve", "none -> curve"),
+            ("zmq_security = none", "none", ""),
+            ("zmq_security = none", None, ""),
+            ("", "none", "curve -> none"),
+            ("", "curve", ""),
+            ("zmq_security = curve\nzmq_security = none", "curve", "none -> curve"),
+        ],
+    )
+    def test_change_of_security_is_told_where_a_configuration_is(self, ask, tmp_path, text, wanted, told):
+        config = tmp_path / "zeromq.conf"
+        assert ask(package=sys.prefix, security=wanted)["security_change"] == "", "nothing is here yet"
+        config.write_text(f"[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {tmp_path}\n{text}\n")
+        asked = {"package": sys.prefix, "matchmaker_config": str(tmp_path / "matchmaker.conf"), "security": wanted}
+        before = sorted(tmp_path.iterdir())
+        assert ask(**asked)["security_change"] == told
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_the_matchmakers_configuration_is_read_last(self, ask, tmp_path):
+        (tmp_path / "zeromq.conf").write_text(f"[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {tmp_path}\nzmq_security = curve\n")
+        last = tmp_path / "matchmaker.conf"
+        last.write_text("[oslo_messaging_zmq]\nzmq_security = none\n")
+        told = ask(package=sys.prefix, matchmaker_config=str(last), security="curve")
+        assert told["security_change"] == "none -> curve"
+
+    def test_change_of_security_that_cannot_be_seen_refuses_nothing(self, ask, tmp_path):
+        config = tmp_path / "zeromq.conf"
+        config.write_text("[oslo_messaging_zmq]\nzmq_security = none\n")
+        assert ask(package=str(tmp_path / "nowhere"), security="curve")["security_change"] == ""
+        config.write_text("[oslo_messaging_zmq]\nzmq_security = maybe\n")
+        assert ask(package=sys.prefix, security="curve")["security_change"] == ""
+        warnings = []
+        assert MODULES["node_precheck"].security(sys.prefix, [str(config)], warnings.append) == ""
+        assert f"{sys.prefix} cannot tell the zmq_security of this node, so a change of it is not noticed: " in warnings[0]
+        assert "found 'maybe'" in warnings[0]
+
     def test_every_problem_is_told_at_once(self, ask):
         assert len(ask(python="/nowhere/python3", ipc_dir_max=10)["msg"].splitlines()) == 2
 

@@ -1,9 +1,12 @@
 """The precheck playbook: refuses what cannot work before anything is written, and names the remedy."""
 
 import socket
+import sys
 
 import pytest
 import yaml
+
+from .conftest import CHECKOUT
 
 
 @pytest.fixture
@@ -15,7 +18,7 @@ def root(tmp_path_factory):
 def precheck(playbook, root, tmp_path):
     """Run the precheck on three nodes with addresses of their own; `hosts` overrides variables of single ones."""
 
-    def run(hosts=None, **variables):
+    def run(hosts=None, arguments=(), **variables):
         overrides = {f"node{n}": {"zeromq_receiver_bind_address": f"127.0.0.{30 + n}"} for n in (1, 2, 3)}
         for host, facts in (hosts or {}).items():
             overrides.setdefault(host, {}).update(facts)
@@ -25,6 +28,7 @@ def precheck(playbook, root, tmp_path):
         return playbook(
             *("--inventory", "inventories/local", "--inventory", inventory),
             *("--extra-vars", yaml.safe_dump(values, default_flow_style=True, width=10_000)),
+            *arguments,
             "playbooks/precheck.yml",
         )
 
@@ -111,3 +115,98 @@ def test_file_in_the_way_of_a_directory_is_refused(precheck, root):
     assert done.returncode != 0
     assert "is in the way, it is no directory; remove it" in done.stdout + done.stderr
     root.unlink()
+
+
+@pytest.fixture
+def settled(precheck, root):
+    """Run the precheck where each node has a configuration with a `zmq_security`, its own, and none runs."""
+
+    def run(*security, **asked):
+        for number, word in enumerate(security, 1):
+            config = root / f"node{number}" / "etc" / "zeromq.conf"
+            config.parent.mkdir(parents=True, exist_ok=True)
+            config.write_text(f"[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {config.parents[1] / 'run'}\n{word}\n")
+        before = tree(root)
+        done = precheck(zeromq_receiver_venv=sys.prefix, **asked)
+        assert tree(root) == before, "nothing may be written"
+        return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+    return run
+
+
+def tree(root):
+    return {path: path.read_bytes() if path.is_file() else None for path in root.rglob("*")}
+
+
+NONE, CURVE, UNSAID = "zmq_security = none", "zmq_security = curve", ""
+ALL_CHANGE = "zmq_security changes (node1: none -> curve, node2: none -> curve, node3: none -> curve), and this run "
+REMEDY = "site.yml with -e zeromq_deploy_serial=100% and without --limit; calls between nodes then fail for about a minute"
+
+
+@pytest.mark.parametrize(
+    ("now", "asked", "message"),
+    [
+        ((NONE, NONE, NONE), {}, ALL_CHANGE + "begins with 1 of 3 nodes: "),
+        ((NONE, NONE, NONE), {"arguments": ("--check",)}, ALL_CHANGE + "begins with 1 of 3 nodes: "),
+        ((NONE, NONE, NONE), {"zeromq_deploy_serial": "50%"}, ALL_CHANGE + "begins with 1 of 3 nodes: "),
+        (
+            (NONE, NONE, NONE),
+            {"zeromq_deploy_serial": "100%", "arguments": ("--limit", "node2,node3")},
+            "zmq_security changes (node2: none -> curve, node3: none -> curve), and this run has only 2 of 3 nodes: ",
+        ),
+        (
+            (UNSAID, CURVE, NONE),
+            {"zeromq_receiver_security": "none"},
+            "zmq_security changes (node1: curve -> none, node2: curve -> none), and this run begins with 1 of 3 nodes: ",
+        ),
+        (
+            (CURVE, CURVE),
+            {"zeromq_matchmaker_extra_options": {"oslo_messaging_zmq": {"zmq_security": "none"}}},
+            "zmq_security changes (node1: curve -> none, node2: curve -> none), and this run begins with 1 of 3 nodes: ",
+        ),
+    ],
+    ids=["rolling", "check", "half", "limit", "back", "further options"],
+)
+def test_security_that_would_not_change_on_all_nodes_at_once_is_refused(settled, now, asked, message):
+    returncode, said = settled(*now, **asked)
+    assert returncode != 0, said
+    assert message in said, said
+    assert REMEDY in said, said
+
+
+@pytest.mark.parametrize(
+    ("now", "asked"),
+    [
+        ((NONE, NONE, NONE), {"zeromq_deploy_serial": "100%"}),
+        ((CURVE, UNSAID), {}),
+        ((CURVE, UNSAID), {"arguments": ("--limit", "node3")}),
+        ((NONE, NONE, NONE), {"zeromq_receiver_security": "none", "arguments": ("--limit", "node2")}),
+    ],
+    ids=["at once", "same", "new node", "limit"],
+)
+def test_security_that_changes_on_all_nodes_or_on_none_is_fine(settled, now, asked):
+    returncode, said = settled(*now, **asked)
+    assert returncode == 0, said
+
+
+def test_how_many_nodes_come_at_a_time_may_stand_in_the_inventory(playbook, tmp_path):
+    """Ansible reads a play's `serial` without the variables of any host; the precheck judges by those."""
+    (roll,) = yaml.safe_load((CHECKOUT / "playbooks" / "roll.yml").read_text())
+    show = {"name": "Show", "ansible.builtin.debug": {"msg": "batch {{ ansible_play_batch | join(' ') }}"}, "run_once": True}
+    before = {"hosts": "zeromq", "gather_facts": False, "tasks": [{"ansible.builtin.meta": "noop"}]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([before, {**before, "serial": roll["serial"], "tasks": [show]}]))
+
+    def batches(*arguments, **variables):
+        zeromq = {"hosts": {"n1": {}, "n2": {}, "n3": {}}, "vars": {"ansible_connection": "local", **variables}}
+        (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"zeromq": zeromq}))
+        done = playbook("--inventory", tmp_path / "hosts.yml", *arguments, tmp_path / "play.yml")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [line.partition("batch ")[2].strip('"') for line in done.stdout.splitlines() if "batch " in line]
+
+    assert batches() == ["n1", "n2", "n3"]
+    assert batches(zeromq_deploy_serial="100%") == ["n1 n2 n3"]
+    assert batches(zeromq_deploy_serial=[2, 1]) == ["n1 n2", "n3"]
+    assert batches("-e", "zeromq_deploy_serial=100%", zeromq_deploy_serial=1) == ["n1 n2 n3"]
+    default = "default([1, '25%'])"
+    assert default in roll["serial"]
+    assert default in (CHECKOUT / "playbooks" / "precheck.yml").read_text(), "the two mean the same"
