@@ -189,9 +189,13 @@ def test_security_that_changes_on_all_nodes_or_on_none_is_fine(settled, now, ask
     assert returncode == 0, said
 
 
-def test_how_many_nodes_come_at_a_time_may_stand_in_the_inventory(playbook, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [("roll", "zeromq_deploy_serial"), ("rotate_keys", "zeromq_deploy_serial"), ("services", "zeromq_services_serial")],
+)
+def test_how_many_nodes_come_at_a_time_may_stand_in_the_inventory(playbook, tmp_path, name, variable):
     """Ansible reads a play's `serial` without the variables of any host; the precheck judges by those."""
-    (roll,) = yaml.safe_load((CHECKOUT / "playbooks" / "roll.yml").read_text())
+    (roll,) = [play for play in yaml.safe_load((CHECKOUT / "playbooks" / f"{name}.yml").read_text()) if "serial" in play]
     show = {"name": "Show", "ansible.builtin.debug": {"msg": "batch {{ ansible_play_batch | join(' ') }}"}, "run_once": True}
     before = {"hosts": "zeromq", "gather_facts": False, "tasks": [{"ansible.builtin.meta": "noop"}]}
     (tmp_path / "play.yml").write_text(yaml.safe_dump([before, {**before, "serial": roll["serial"], "tasks": [show]}]))
@@ -204,9 +208,9 @@ def test_how_many_nodes_come_at_a_time_may_stand_in_the_inventory(playbook, tmp_
         return [line.partition("batch ")[2].strip('"') for line in done.stdout.splitlines() if "batch " in line]
 
     assert batches() == ["n1", "n2", "n3"]
-    assert batches(zeromq_deploy_serial="100%") == ["n1 n2 n3"]
-    assert batches(zeromq_deploy_serial=[2, 1]) == ["n1 n2", "n3"]
-    assert batches("-e", "zeromq_deploy_serial=100%", zeromq_deploy_serial=1) == ["n1 n2 n3"]
+    assert batches(**{variable: "100%"}) == ["n1 n2 n3"]
+    assert batches(**{variable: [2, 1]}) == ["n1 n2", "n3"]
+    assert batches("-e", f"{variable}=100%", **{variable: 1}) == ["n1 n2 n3"]
     default = "default([1, '25%'])"
     assert default in roll["serial"]
     assert default in (CHECKOUT / "playbooks" / "precheck.yml").read_text(), "the two mean the same"
