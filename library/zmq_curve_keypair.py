@@ -45,7 +45,8 @@ options:
       - V(present) makes a key if there is none; one that is there is never changed.
       - V(next) makes the one that will follow it, too, if there is none.
       - V(switched) puts that one in its place, if there is one; else as V(present).
-      - V(settled) forgets the public half of the one before it; else as V(present).
+      - V(settled) forgets the public half of the one before it; else as V(present). It fails when O(ipc_dir) is given and its
+        receiver uses another key still, or does not answer.
       - V(absent) removes all of it. The node is nobody then until it has another key.
     type: str
     choices: [present, next, switched, settled, absent]
@@ -107,7 +108,11 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     asked = module.params
     own = OwnKey(Path(asked["path"]), asked["host"])
+    in_use = _in_use(asked["ipc_dir"]) if asked["ipc_dir"] else ""
     try:
+        if asked["state"] == State.SETTLED and asked["ipc_dir"] and in_use not in own.public()[:1]:
+            uses = f"uses {in_use} still: reload or restart it" if in_use else "does not answer"
+            module.fail_json(msg=f"the receiver {uses}; until then the others must trust the key before {asked['path']}")
         steps = own.plan(State(asked["state"]))
         if not module.check_mode:
             own.apply(steps)
@@ -120,7 +125,6 @@ def main() -> None:
         module.fail_json(msg=str(fault))
     except OSError as fault:
         module.fail_json(msg=f"{asked['path']}: {fault.strerror}")
-    in_use = _in_use(asked["ipc_dir"]) if asked["ipc_dir"] else ""
     module.exit_json(changed=changed, public_keys=public, in_use=in_use, steps=[step.value for step in steps])
 
 

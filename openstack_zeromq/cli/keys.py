@@ -23,13 +23,13 @@ def keys() -> None:
 
 @keys.command()
 @config_file
-@click.option("--replace", is_flag=True, help="Make another one, though there is one; it counts from the receiver's next start.")
+@click.option("--replace", is_flag=True, help="Make another one, though there is one; a start or reload takes it into use.")
 @click.option("--user", help="Whom the file belongs to, the receiver's user. Default: whose it was, or you.")
 def new(config_files: tuple[str, ...], replace: bool, user: str | None) -> None:
     """Make the key of this node, trust it here, and print its public half.
 
     A key that is replaced stays trusted here beside the new one. Give the printed line to all other nodes before the receiver
-    starts with it.
+    takes it into use.
     """
     settings = read(*config_files)
     own, public = OwnKey(Path(settings.key_file), settings.host), Path(settings.authorized_keys, f"{settings.host}{trust.SUFFIX}")

@@ -1,7 +1,7 @@
 """Asked: which nodes may reply to the calls of a service: those that its receiver gave them to, and nobody else.
 
-The receiver tells the host of a call before the call leaves, and so before any reply. Only one that was killed in between may not
-have told: to a call of which nothing was known then everybody may reply.
+The receiver tells to which host a call goes, in front of any reply. Only one that was killed may not have told: to a call of
+which nothing was known then everybody may reply.
 """
 
 from openstack_zeromq.wire import Answer, AnswerEntry, MessageId
@@ -19,8 +19,9 @@ class Asked:
 
     def told(self, entry: AnswerEntry) -> None:
         """The receiver says what becomes of a message; perhaps whom it is for."""
-        if entry.answer is Answer.ACCEPTED and entry.reason and entry.id in self._hosts:
-            self._hosts[entry.id] = (self._hosts[entry.id] or set()) | {entry.reason}
+        hosts = self._hosts.get(entry.id)
+        if hosts is not None and entry.answer is Answer.ACCEPTED and entry.reason:
+            hosts.add(entry.reason)
 
     def receiver_changed(self) -> None:
         """Another receiver is there: what the one before it did not tell will not be told."""

@@ -37,6 +37,6 @@ class Counter(StrEnum):
     ABANDONED = "abandoned"  # calls whose service died before it replied; their callers were told
     CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye
     STALLS = "stalls"  # times that the loop stood still for more than a second, and with it the gate
-    CRASHES = "crashes"  # 1: the receiver before this one did not end by itself; the watchdog may have ended it
+    CRASHES = "crashes"  # 1: the receiver before this one was killed, by the watchdog perhaps, or ended by a fault
     UNWRITTEN = "unwritten"  # failed attempts to note down which services are connected
     SHORT_OF_DESCRIPTORS = "short_of_descriptors"  # moments with hardly a file descriptor left

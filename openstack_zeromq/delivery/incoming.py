@@ -368,6 +368,8 @@ class Incoming:
 
     def _answered_before_joining(self, consumer: ConsumerId, entry: AnswerEntry, now: float) -> list[IncomingAction]:
         """Its answers take another way than its JOIN, and may be faster; or it has left. A service itself answers for replies."""
+        if entry.answer is Answer.REJECTED and entry.id in self._arrived:
+            return self._close(entry.id, consumer, Answer.REJECTED, now)
         if entry.answer is not Answer.REQUEUED:
             return self._took(entry.id, consumer, now)
         if entry.id not in self._arrived and entry.id not in self._seen:

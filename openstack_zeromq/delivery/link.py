@@ -10,7 +10,7 @@ from enum import Enum
 from typing import NamedTuple
 
 BEATS_UNTIL_DOWN = 3
-BEATS_UNTIL_NOT_CONNECTED = 1
+CONNECT_WITHIN = 1.0
 
 
 class LinkState(Enum):
@@ -68,12 +68,13 @@ class Link:
     heard: float = 0.0
     used: float = 0.0
     draining: bool = False
+    _called: float = 0.0
     _ping_due: float = 0.0
     _redial_due: float = 0.0
 
     def open(self, now: float) -> list[LinkAction]:
         """First connection."""
-        self.used = now
+        self.used = self._called = now
         self._redial_due = now + self.redial * self.jitter()
         return [Dial(self.host), *self._ping(now)]
 
@@ -86,19 +87,24 @@ class Link:
         return [LinkUp(self.host)]
 
     def cut(self, now: float) -> list[LinkAction]:
-        """The connection was ended on this side; it is dialled anew."""
+        """The connection was ended on this side, for the peer is not to be talked to; it is dialled anew, should that change."""
         self._redial_due = now
         if self.state is LinkState.DOWN:
             return []
         self.state = LinkState.DOWN
         return [LinkDown(self.host)]
 
-    def reopened(self, now: float) -> list[LinkAction]:
-        """The connection was lost, and dialled again already."""
+    def redial_now(self, now: float) -> list[LinkAction]:
+        """The connection was ended on this side, to be opened anew at once."""
+        return [Dial(self.host), *self.redialled(now)]
+
+    def redialled(self, now: float) -> list[LinkAction]:
+        """The connection was lost, and is dialled again already. The peer has a moment to answer before it counts as away."""
         self._redial_due = now + self.redial * self.jitter()
-        down: list[LinkAction] = [] if self.state is LinkState.DOWN else [LinkDown(self.host)]
-        self.state = LinkState.DOWN
-        return [*down, *self._ping(now)]
+        self._called = now
+        if self.state is LinkState.UP:
+            self.state = LinkState.CONNECTING
+        return self._ping(now)
 
     def silent_for(self, now: float) -> float:
         """Seconds since the peer was heard, or since we began to call."""
@@ -107,12 +113,11 @@ class Link:
     def tick(self, now: float) -> list[LinkAction]:
         """Time passed: ping, notice silence, dial again."""
         actions: list[LinkAction] = []
-        silent_for = self.silent_for(now)
-        if self.state is LinkState.UP and silent_for >= BEATS_UNTIL_DOWN * self.heartbeat:
+        if self.state is LinkState.UP and self.silent_for(now) >= BEATS_UNTIL_DOWN * self.heartbeat:
             self.state = LinkState.DOWN
             self._redial_due = now
             actions.append(LinkDown(self.host))
-        elif self.state is LinkState.CONNECTING and silent_for >= BEATS_UNTIL_NOT_CONNECTED * self.heartbeat:
+        elif self.state is LinkState.CONNECTING and now - self._called >= CONNECT_WITHIN:
             self.state = LinkState.DOWN
             actions.append(LinkDown(self.host))
         if self.state is LinkState.DOWN and now >= self._redial_due:

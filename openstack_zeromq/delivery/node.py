@@ -161,10 +161,15 @@ class Node:
         link = self.links.get(host)
         return [] if link is None else self._settle(link.cut(now), now)
 
-    def peer_reopened(self, host: str, now: float) -> list[Action]:
-        """The connection to a peer was lost, and dialled again already."""
+    def redial_peer(self, host: str, now: float) -> list[Action]:
+        """The connection to a peer was ended on this side, to be opened anew at once."""
         link = self.links.get(host)
-        return [] if link is None else self._settle(link.reopened(now), now)
+        return [] if link is None else self._settle(link.redial_now(now), now)
+
+    def peer_redialled(self, host: str, now: float) -> list[Action]:
+        """The connection to a peer was lost, and is dialled again already."""
+        link = self.links.get(host)
+        return [] if link is None else self._settle(link.redialled(now), now)
 
     # time and routes
 

@@ -15,7 +15,7 @@ def origin(node: str, random: int) -> int:
 
 
 def is_of(origin_: int, node: str) -> bool:
-    """Is this an origin of `node`? Of 16 million names two have the same ones."""
+    """Is this an origin of `node`? One other name in 16 million has the same ones."""
     return origin_ >> RANDOM_BITS == _mark(node)
 
 

@@ -222,6 +222,9 @@ class Connection:
 
     def _reply_arrived(self, message: Message, now: float) -> None:
         header = message.header
+        if not self._sending.may_reply(header):
+            self._sending.answer(self._routing_id, AnswerEntry(header.id, Answer.REJECTED, "not its call"))
+            return
         self._sending.answer(self._routing_id, AnswerEntry(header.id, Answer.TAKEN))
         if self._replies.arrive(header, now) is Verdict.NEW:
             self._replies.take(header.id, now)

@@ -95,6 +95,7 @@ class Sending:
         self._turns: dict[tuple[str, str], int] = {}
         self._waiters: dict[MessageId, Waiter] = {}
         self._asked = Asked()
+        self._unasked: set[str] = set()
         self._node = ""
         self._incarnation: int | None = None
         self._answers: dict[bytes, list[AnswerEntry]] = {}
@@ -197,16 +198,22 @@ class Sending:
             self._post_early()
         self._outlet.drain()
 
+    def may_reply(self, reply: Header) -> bool:
+        """Was the call given to whoever replies? Of calls that nobody waits for it does not matter."""
+        with self.lock:
+            if reply.subject not in self._waiters or self._asked.may_reply(reply.subject, reply.source):
+                return True
+            if reply.source not in self._unasked:
+                self._unasked.add(reply.source)
+                self._notes.append(f"node {reply.source} replies to a call that it was not given: refused (logged once)")
+            return False
+
     def replied(self, reply: Header, body: bytes) -> None:
-        """The reply to a call, or a sign of life, is here. A caller that gave up had its one outcome, MessagingTimeout; a
-        node that was not asked has no say."""
+        """The reply to a call, or a sign of life, is here. A caller that gave up had its one outcome: MessagingTimeout."""
         call = reply.subject
         with self.lock:
             waiter = self._waiters.get(call)
             if waiter is None:
-                return
-            if not self._asked.may_reply(call, reply.source):
-                self._notes.append(f"node {reply.source} replied to call {call}, which it never got: dropped")
                 return
             if reply.flags & Flag.PROGRESS:
                 waiter.signs += 1

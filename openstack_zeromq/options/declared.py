@@ -88,14 +88,14 @@ _NODE = [
         "zmq_heartbeat",
         default=1.0,
         min=0.1,
-        max=60.0,
+        max=10.0,
         help="Seconds between two signs of life on a link; a node that gave none for three times that is down. The same on all"
         " nodes. Longer finds a dead node later, and bears a network that stalls for longer.",
     ),
     cfg.FloatOpt(
         "zmq_redial",
         default=2.0,
-        min=0.1,
+        min=0.5,
         max=300.0,
         help="Seconds between two fresh attempts to reach a node that is down. In between the connection is tried again after"
         " 20 ms, and then twice as long each time, up to half of this.",

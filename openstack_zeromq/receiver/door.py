@@ -26,9 +26,12 @@ class Door:
         self._handed = systemd.listening(self._address, self._port)
         self._open()
 
-    def take_key(self, pair: KeyPair) -> None:
-        """Be known by another key: who is inside is cut off, and may come in again."""
+    def shut(self) -> None:
+        """Who is inside is cut off, and nobody comes in."""
         sockets.unbind(self.socket)
+
+    def open_with(self, pair: KeyPair) -> None:
+        """Open again, with another key."""
         sockets.take_key(self.socket, "", pair.secret)
         self._open(_FREE_WITHIN)
 

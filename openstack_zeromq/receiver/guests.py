@@ -114,6 +114,12 @@ class Guests:
         self._unwelcome |= {number: self._inside[number] for number in self._inside.keys() - self._origin_of.keys()}
         self.see_out()
 
+    def all_left(self) -> None:
+        """The door was shut: libzmq ends the connections that came through it, and says so of none."""
+        self.watch()
+        for accounts in (self._guests, self._origin_of, self._inside, self._from, self._unwelcome):
+            accounts.clear()
+
     def see_out(self) -> None:
         """End what is to be ended and has not yet."""
         for descriptor, address in self._unwelcome.items():
@@ -133,6 +139,7 @@ class Guests:
             self._report.bad(Counter.REFUSED_KEYS, verdict.address, f"{verdict.why}{key}")
 
     def _accepted(self, descriptor: int) -> None:
+        self._forget(descriptor)  # the number is another connection's by now
         self._inside[descriptor] = address = _address(descriptor)
         self._from[address] += 1
         if self._from[address] > self._most:
@@ -140,19 +147,25 @@ class Guests:
             _show_out(descriptor, address)
 
     def _ended(self, descriptor: int) -> None:
+        if descriptor not in self._inside:
+            return  # it left with all the others
         # libzmq says of no handshake whose it was: who has said nothing has not come through it.
-        self._unwelcome.pop(descriptor, None)
-        address = self._inside.pop(descriptor, "")
-        self._from[address] -= 1
-        if self._from[address] <= 0:
-            del self._from[address]
-        origin = self._origin_of.pop(descriptor, None)
-        if origin is None:
+        if self._forget(descriptor) is None:
             why = "a connection did not speak ZMTP 3 as we do, and was closed"
             self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", why)
             return
-        self._guests.pop(origin, None)
         self._report.bad(Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once")
+
+    def _forget(self, descriptor: int) -> Origin | None:
+        """Close the accounts of a connection; whence its messages came, if there were any."""
+        self._unwelcome.pop(descriptor, None)
+        if (address := self._inside.pop(descriptor, None)) is not None:
+            self._from[address] -= 1
+            if self._from[address] <= 0:
+                del self._from[address]
+        if (origin := self._origin_of.pop(descriptor, None)) is not None:
+            self._guests.pop(origin, None)
+        return origin
 
 
 def _show_out(descriptor: int, address: str) -> None:

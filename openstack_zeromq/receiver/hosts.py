@@ -68,7 +68,8 @@ class Hosts:
 
     def heard(self, host: str) -> None:
         """It has the key as whose owner it was dialled."""
-        self._dialled[host].heard = True
+        if (dialled := self._dialled.get(host)) is not None:
+            dialled.heard = True
 
     def introduce(self, host: str, at: Endpoint) -> None:
         """`host` says where it listens: one that sends calls wants replies, whatever the matchmaker knows of it."""

@@ -67,7 +67,9 @@ class Links:
         """Be known by another key from now on: every connection ends, those of peers come anew by themselves. The hosts that we
         had dialled, and that are to be dialled again."""
         cut = self.hosts.take_key(pair)
-        self._door.take_key(pair)
+        self._door.shut()
+        self.guests.all_left()
+        self._door.open_with(pair)
         return cut
 
     # outward: messages to peers, their answers back

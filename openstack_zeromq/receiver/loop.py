@@ -102,6 +102,9 @@ class Receiver:
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
+        self._ended_well = False
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -158,6 +161,7 @@ class Receiver:
             self._unit.turned(now)
         LOG.info("receiver of node %s stops", self._settings.host)
         self._unit.stopping()
+        self._ended_well = True
 
     def stop(self) -> None:
         """End `run` after the present pass; safe in a signal handler and from other threads."""
@@ -172,7 +176,7 @@ class Receiver:
             LOG.info("receiver of node %s %s", self._settings.host, "drains" if begin else "takes new work again")
 
     def on_signals(self) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP looks at the ring at once; only in the main thread."""
+        """SIGTERM and SIGINT stop, SIGHUP looks at the ring and the keys at once; only in the main thread."""
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
             self.stop()
@@ -199,7 +203,8 @@ class Receiver:
         self._context.term()
         self._wake_read.close()
         self._wake_write.close()
-        os.ftruncate(self._lock, 0)
+        if self._ended_well:
+            os.ftruncate(self._lock, 0)
         os.close(self._lock)
         return ended
 
@@ -244,7 +249,7 @@ class Receiver:
             "trusted_hosts": len(folder.trust.hosts),
             "trusted_keys": sum(map(len, folder.trust.hosts.values())),
             "trusted": folder.trust.digest,
-            "problem": "; ".join(problem for problem in (self._identity.problem, folder.problem) if problem),
+            "problem": "; ".join(problem for problem in (self._identity.problem(time.monotonic()), folder.problem) if problem),
         }
 
     def _one_line(self) -> str:
@@ -289,7 +294,7 @@ class Receiver:
             links.guests.watch()
         if links.hosts.refusals in ready:
             for host in links.hosts.refused():
-                self._do(self._node.peer_reopened(host, now), now)
+                self._do(self._node.peer_redialled(host, now), now)
         if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
         if self._wake_read.fileno() in ready:
@@ -351,13 +356,13 @@ class Receiver:
             cut = self._links.take_key(own.pair)
             LOG.info("the key of this node is %s now; all links are opened anew", own.pair.public)
             for host in cut:
-                self._do(self._node.peer_cut(host, now), now)
-        self._problems.say("key", own.problem)
+                self._do(self._node.redial_peer(host, now), now)
+        self._problems.say("key", own.problem(now))
 
 
 def _lock_directory(ipc_dir: str) -> tuple[int, str]:
     """Make the directory when it is missing, and be its only receiver; the lock ends with the process. The process that was so
-    before, if it has not said goodbye."""
+    before, if it did not end well."""
     path = Path(ipc_dir)
     try:
         path.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -373,7 +378,4 @@ def _lock_directory(ipc_dir: str) -> tuple[int, str]:
         raise ConfigError(
             f"[{GROUP}] rpc_zmq_ipc_dir = {ipc_dir}: another receiver serves this directory; stop it or choose another"
         ) from None
-    before = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock, before
+    return lock, os.pread(lock, 32, 0).decode("ascii", "replace").strip()

@@ -8,6 +8,9 @@ from openstack_zeromq.options import Settings
 from openstack_zeromq.security import keys
 from openstack_zeromq.security.trust import SUFFIX, TrustFolder
 
+RELOAD_WITHIN = 5.0
+"""Seconds that may lie between a change of the key's file and the reload, before it is told as a problem."""
+
 
 class Identity:
     """This node's own `pair`, and the folder of those whom it `trust`s.
@@ -19,16 +22,21 @@ class Identity:
         self._host = settings.host
         self._file = Path(settings.key_file)
         self._seen = _stamp(self._file)
+        self._changed_at: float | None = None
         self._refused = ""
         pair = keys.read_secret(self._file)
         self.trust = TrustFolder(Path(settings.authorized_keys))
         self._see_that_others_know(pair)
         self.pair = pair
 
-    @property
-    def problem(self) -> str:
-        """Why the key in use is not the one in the file; empty: it is."""
+    def problem(self, now: float) -> str:
+        """Why the key in use is not the one in the file; empty: it is, or was a moment ago (`now`, seconds, monotonic)."""
         if _stamp(self._file) == self._seen:
+            self._changed_at = None
+            return self._refused
+        if self._changed_at is None:
+            self._changed_at = now
+        if now - self._changed_at < RELOAD_WITHIN:
             return self._refused
         return f"{self._file} was changed; `systemctl reload openstack-zeromq-receiver` (SIGHUP) takes what is there into use"
 

@@ -1,8 +1,8 @@
 """Own: the files of this node's own key, also while it is changed.
 
-The key lies in one file; the one that will take its place, in another beside it (`.next`). The public half of the one before it
-stays, too (`.before.pub`), until all is over: a receiver goes on with the key that it was started with. So the other nodes can
-trust both, before the change and after it, and whoever interrupts it cuts nobody off.
+The key lies in one file; the one that will take its place, in another beside it (`.next`). The public halves of those before it
+stay, too (`.before.pub`), until all is over: a receiver goes on with the key that it has until it is told. So the other nodes can
+trust all of them, before the change and after it, and whoever interrupts it cuts nobody off.
 """
 
 from collections.abc import Iterable
@@ -79,8 +79,7 @@ class OwnKey:
                     keys.write_secret(self.next, keys.new(), self._host)
                 case Step.SWITCH:
                     if self.path.exists():
-                        keys.write_public(self.before, (keys.read_secret(self.path).public,), self._host)
-                    # Written anew: whoever compares times with a process's start is to see that it changed now.
+                        keys.write_public(self.before, (keys.read_secret(self.path).public, *self._earlier()), self._host)
                     keys.write_secret(self.path, keys.read_secret(self.next), self._host)
                     self.next.unlink()
                 case Step.FORGET:
@@ -89,11 +88,14 @@ class OwnKey:
                     for path in (self.path, self.next, self.before):
                         path.unlink(missing_ok=True)
 
+    def _earlier(self) -> tuple[str, ...]:
+        return keys.read_public(self.before) if self.before.exists() else ()
+
     def public(self) -> list[str]:
         """The public halves of what is there: of the key, of the one that follows, of the one before.
 
         :raises KeyFileError: a file is no key, or others could read it.
         """
         found = [keys.read_secret(path).public for path in (self.path, self.next) if path.exists()]
-        found += keys.read_public(self.before) if self.before.exists() else ()
+        found += self._earlier()
         return list(dict.fromkeys(found))

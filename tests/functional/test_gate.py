@@ -50,7 +50,7 @@ def test_a_receiver_that_stands_still_lets_nobody_in_and_goes_on(two: Two) -> No
     finally:
         two.fabric.processes["n1"].send_signal(signal.SIGCONT)
     assert lets_in(two.fabric, "n1", "n2", within=10.0)
-    assert two.fabric.counter("n1", "stalls") == 1
+    assert two.fabric.counter("n1", "stalls") >= 1
     assert "its loop stood still for" in two.fabric.log("n1").read_text()
 
 

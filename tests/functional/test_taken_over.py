@@ -59,6 +59,7 @@ def test_it_replies_only_to_calls_that_it_was_given(make_fabric: Callable[..., F
             # All of it has come: the service has taken, and passed over, the last of them.
             eventually(lambda: (2 + number) in _taken(back))
             assert not second.done()
+            assert fabric.counter("n1", "rejected") == 1, "the one that was for it"
             slow.go.set()
             assert second.result(10) == "noted"
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import oslo_messaging
 import pytest
 import zmq
-from fabric import eventually
+from fabric import Fabric, eventually
 from strangers import cast, dealer
-from two_nodes import Two, assert_nothing_came_in
+from two_nodes import RING, Two, assert_nothing_came_in
 
 from openstack_zeromq import wire
 from openstack_zeromq.security import keys
@@ -90,12 +90,14 @@ def reload(two: Two, node: str) -> None:
 
 @pytest.mark.parametrize("take_into_use", [restart, reload], ids=["restart", "reload"])
 def test_keys_of_all_nodes_are_rotated_under_calls_and_none_fails(two: Two, take_into_use: Callable[[Two, str], None]) -> None:
+    """Over a reload not even those that would rather fail than wait."""
+    options = {"transport_options": {"at_least_once": True}} if take_into_use is reload else {}
     stop, failed, done = threading.Event(), [], []
 
     def calling(host: str) -> None:
         while not stop.is_set():
             try:
-                done.append(two.call(host))
+                done.append(two.call(host, **options))
             except oslo_messaging.MessagingException as exc:
                 failed.append(f"{host}: {exc}")
 
@@ -124,6 +126,8 @@ def test_keys_of_all_nodes_are_rotated_under_calls_and_none_fails(two: Two, take
         for caller in callers:
             caller.join(20)
     assert not failed
+    assert [two.fabric.counter(node, "evicted") for node in two.heard] == [0, 0]
+    assert [two.fabric.counter(node, "refused_by_peers") for node in two.heard] == [0, 0], "the second key is tried at once"
     for node, pair in before.items():
         with dealer(two.fabric.door("n1"), pair=pair, server_key=after["n1"].public) as peer:
             peer.set(zmq.RCVTIMEO, 300)
@@ -131,6 +135,22 @@ def test_keys_of_all_nodes_are_rotated_under_calls_and_none_fails(two: Two, take
             with pytest.raises(zmq.Again):
                 peer.recv_multipart()
     assert "old key" not in two.heard["n1"].notes
+
+
+def test_a_node_may_have_more_keys_in_its_life_than_a_peer_connections(make_fabric: Callable[..., Fabric]) -> None:
+    two = Two(make_fabric(nodes=2, ring=RING, options={"zmq_connections_per_peer": 4}))
+    for number in range(10):
+        before, after = two.fabric.pair_of("n1"), keys.new()
+        keys.write_public(two.fabric.public_file("n1"), (before.public, after.public), "n1")
+        two.seen()
+        keys.write_secret(two.fabric.secret_file("n1"), after, "n1")
+        reload(two, "n1")
+        eventually(lambda after=after: two.key_in_use("n1") == after.public)
+        assert two.call("n1", f"{number}") == two.call("n2") == "noted"
+        keys.write_public(two.fabric.public_file("n1"), (after.public,), "n1")
+        two.seen()
+    counters = two.fabric.status("n1")["counters"]
+    assert (counters["crowds"], counters["evicted"], counters["refused_keys"]) == (0, 0, 0)
 
 
 def test_a_key_that_the_others_are_not_told_is_not_taken_into_use(two: Two) -> None:
@@ -145,7 +165,7 @@ def test_a_key_that_the_others_are_not_told_is_not_taken_into_use(two: Two) -> N
     )
     reload(two, "n1")
     eventually(lambda: "does not hold the key of this node" in problem())
-    two.fabric.secret_file("n1").write_text("half a ke")
+    two.fabric.secret_file("n1").write_text("%" * 40)  # more than 32 bytes
     reload(two, "n1")
     eventually(lambda: "is no key file" in problem())
     assert two.key_in_use("n1") == in_use

@@ -134,6 +134,8 @@ def test_a_receiver_that_the_watchdog_ended_is_counted_by_the_next(
     make_fabric: Callable[..., Fabric], launch: Callable[..., subprocess.Popen[str]]
 ) -> None:
     fabric = make_fabric(nodes=1, ring={"compute": ["n1"]}, start=False)
+    with socket.create_server((fabric.addresses["n1"], fabric.port)):
+        assert launch(fabric).wait(20) == 1, "it never was there"
     for ends_by, crashes in ((signal.SIGABRT, 0), (signal.SIGTERM, 1), (signal.SIGTERM, 0)):
         process = launch(fabric)
         eventually(lambda: fabric.status("n1"))

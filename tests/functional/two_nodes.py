@@ -34,8 +34,8 @@ class Two:
             fabric.server(node, TOPIC, endpoint, node)
         self._clients = {"n2": fabric.client("n1", TOPIC), "n1": fabric.client("n2", TOPIC)}
 
-    def call(self, host: str, what: str = "good", timeout: float = 10.0) -> Any:
-        return self._clients[host].prepare(server=host, timeout=timeout).call({}, "note", what=what)
+    def call(self, host: str, what: str = "good", timeout: float = 10.0, **prepared: Any) -> Any:
+        return self._clients[host].prepare(server=host, timeout=timeout, **prepared).call({}, "note", what=what)
 
     def key_in_use(self, host: str) -> str | None:
         """The public half of the key that the receiver of `host` has now; None: it does not answer."""

@@ -302,6 +302,23 @@ class Life:
         self._hang_up(host)
         self.conns[host] = Conn(self, self.fabric.receivers[host])
 
+    def take_key(self) -> None:
+        """Every connection ends; those that this one dialled are dialled anew, and so do the others when they notice."""
+        dialled = list(self.conns)
+        for host in dialled:
+            self._hang_up(host)
+        for conn in [conn for conn in self.receiver.inward if conn.at is self]:
+            conn.close()
+            self.fabric.after(self.fabric.latency(), lambda c=conn: c.home.shut_out_of(c))
+        for host in dialled:
+            self.do(self.node.redial_peer(host, self.fabric.now))
+
+    def shut_out_of(self, conn: "Conn") -> None:
+        host = conn.to.name
+        if self.alive and self.conns.get(host) is conn:
+            self._dial(host)
+            self.do(self.node.peer_redialled(host, self.fabric.now))
+
     def _to_peer(self, host: str, deliver: "Callable[[Life, bytes], None]") -> None:
         conn = self.conns.get(host)
         if conn is not None:

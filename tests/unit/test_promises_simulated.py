@@ -114,7 +114,14 @@ class Drain:
     begin: bool
 
 
-Event = Drain | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
+@dataclass(frozen=True)
+class TakeKey:
+    """The node is known by another key from now on."""
+
+    node: str
+
+
+Event = Drain | TakeKey | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
 
 sender = st.sampled_from([*CLIENTS, "a", "b@lvm"])
 rpc = st.builds(
@@ -131,6 +138,7 @@ kill = st.builds(Kill, st.sampled_from(NODES), moment)
 cut = st.builds(lambda pair, s: Cut(*pair, s), st.sampled_from([("a", "b"), ("b", "c"), ("a", "c")]), moment)
 unreliable = st.builds(Unreliable, st.sampled_from([0.0, 0.05, 0.3]), st.sampled_from([0.0, 0.3]))
 drain = st.builds(Drain, st.sampled_from(NODES), st.booleans())
+take_key = st.builds(TakeKey, st.sampled_from(NODES))
 stop = st.builds(StopServer, st.sampled_from(list(SERVERS)), st.booleans(), moment)
 
 work = st.builds(Work, st.sampled_from([(0.0,), (0.0, 0.001, 0.01, 0.3), (0.0, 0.01, 2.0), (1.5, 4.0)]))
@@ -203,6 +211,10 @@ class Run:
                 life = fabric.receivers[event.node].life
                 if life is not None:
                     life.node.draining = event.begin
+            case TakeKey():
+                life = fabric.receivers[event.node].life
+                if life is not None:
+                    life.take_key()
             case Cut():
                 fabric.cuts[frozenset((event.one, event.other))] = fabric.now + event.seconds
             case Unreliable():
@@ -281,7 +293,7 @@ class Run:
             assert receiver.life is not None
             for channel, queue in receiver.life.node.incoming.channels.items():
                 assert queue.depth == 0, f"{queue.depth} left in {channel} at {receiver.name}"
-        most = 10 * (2 * CREDIT + 1)
+        most = 20 * (2 * CREDIT + 1)
         for service in fabric.services.values():
             for consumer in service.consumers:
                 assert consumer.inbox.holding == []
@@ -322,6 +334,11 @@ def test_receivers_killed_at_any_moment_lose_nothing_and_duplicate_nothing(sched
     _promises_hold(schedule, seed)
 
 
+@given(schedules(take_key, work), seeds)
+def test_new_keys_lose_nothing_and_duplicate_nothing(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
 @given(schedules(cut, unreliable, work), seeds)
 def test_a_bad_network_loses_nothing_and_duplicates_nothing(schedule: list[Event], seed: int) -> None:
     _promises_hold(schedule, seed)
@@ -345,7 +362,7 @@ def test_nodes_that_drain_keep_the_order_within_a_channel(schedule: list[Event],
     run.check_order()
 
 
-@given(schedules(kill, cut, unreliable, work), seeds, st.sampled_from([ROOMY, TIGHT]))
+@given(schedules(kill, take_key, cut, unreliable, work), seeds, st.sampled_from([ROOMY, TIGHT]))
 def test_whatever_fails_together_loses_nothing_and_duplicates_nothing(schedule: list[Event], seed: int, bounds: Bounds) -> None:
     _promises_hold(schedule, seed, bounds)
 

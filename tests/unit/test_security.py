@@ -92,10 +92,20 @@ def test_a_secret_is_in_no_repr() -> None:
     assert MINE.public in repr(MINE)
 
 
-def test_a_key_that_begins_like_a_comment_is_a_key(tmp_path: Path) -> None:
-    odd = "#" + MINE.public[1:]
-    keys.write_public(tmp_path / "n1.pub", (odd,), "n1")
-    assert keys.read_public(tmp_path / "n1.pub") == (odd,)
+GOOD_DIGITS = "%nSc0" * 8
+
+
+@pytest.mark.parametrize(
+    "text", ["#" * 40, "%nSc1" + GOOD_DIGITS[5:], GOOD_DIGITS[5:] + "%nSc1", GOOD_DIGITS + "0", GOOD_DIGITS[1:], ""]
+)
+def test_what_no_32_bytes_give_is_no_key(tmp_path: Path, text: str) -> None:
+    """Five digits to the base 85 can be more than 32 bits; libzmq ends a process that takes them for a key."""
+    assert keys.is_key(GOOD_DIGITS)
+    assert not keys.is_key(text)
+    (tmp_path / "node.key").write_text(text)
+    (tmp_path / "node.key").chmod(0o600)
+    with pytest.raises(KeyFileError):
+        keys.read_secret(tmp_path / "node.key")
 
 
 @given(st.binary(min_size=32, max_size=32).map(lambda raw: z85.encode(raw).decode()))

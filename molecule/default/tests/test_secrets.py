@@ -15,7 +15,7 @@ LOG = os.environ.get("SCENARIO_LOG")
 # in the open shows that the capture holds what is said.
 CAPTURE = r"""
 tcpdump -Z root --immediate-mode -i any -w /tmp/links.pcap tcp port 9501 2> /tmp/tcpdump.log &
-until grep -q listening /tmp/tcpdump.log; do sleep 0.05; done
+timeout 20 sh -c 'until grep -q listening /tmp/tcpdump.log; do sleep 0.05; done' || exit 1
 /opt/openstack-zeromq/bin/zmqctl ping --count 20 --server $1 > /dev/null || exit 1
 exec 3<> /dev/tcp/$1/9501
 printf 'in the open' >&3

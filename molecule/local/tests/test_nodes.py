@@ -82,6 +82,18 @@ def test_check_mode_tells_the_change_that_a_real_run_makes():
     assert "+debug = true" in made
 
 
+def test_keys_are_rotated_without_a_restart_and_a_run_afterwards_changes_nothing(machine):
+    before = {node: status_of(machine, node) for node in NODES}
+    playbook("playbooks/rotate_keys.yml")
+    after = {node: status_of(machine, node) for node in NODES}
+    assert {facts["pid"] for facts in after.values()} == {facts["pid"] for facts in before.values()}
+    keys = [{facts["security"]["public_key"] for facts in facts_.values()} for facts_ in (before, after)]
+    assert keys[0].isdisjoint(keys[1])
+    assert {facts["security"]["trusted_keys"] for facts in after.values()} == {len(NODES)}, "the old ones are forgotten"
+    assert {facts["counters"]["evicted"] for facts in after.values()} == {0}
+    assert changes(playbook("playbooks/deploy.yml")) == []
+
+
 def status_of(machine, node):
     config = ROOT / node / "etc" / "zeromq.conf"
     status = machine.run("%s status --json --config-file %s", str(ROOT / "venv/bin/zmqctl"), str(config))
