@@ -36,9 +36,9 @@ class Pace(NamedTuple):
     """How soon links are held to be cut, in seconds: `handshake` is what one may take, `heartbeat` what lies between two signs of
     life, `redial` between two fresh attempts to reach a peer."""
 
-    handshake: float = 3.0
-    heartbeat: float = 1.0
-    redial: float = 2.0
+    handshake: float
+    heartbeat: float
+    redial: float
 
     @classmethod
     def of(cls, settings: Settings) -> "Pace":

@@ -20,6 +20,8 @@ In the order a message meets them:
     stranded   what nobody takes now, in order
     unknown    what waits for the matchmaker's first word on a topic
     pools      which pools listen where, and the copies for them
+    origin     whose numbers messages have, and nobody else may use
+    asked      which nodes may reply to a call
     calls      calls that are worked on; apology: the reply to those whose service died
     bounds     how much may wait for each target
     timers     which messages are due

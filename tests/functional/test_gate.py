@@ -25,7 +25,7 @@ def test_without_an_answer_from_the_gate_nobody_comes_in(gate: str, short_path: 
     keys.write_public(short_path / "n2.pub", (there.public,), "n2")
     folder, port = TrustFolder(short_path), free_port(["127.0.1.78"])
     context = sockets.context()
-    inward = sockets.listening_router(context, 4096, sockets.Pace(), here.secret)
+    inward = sockets.listening_router(context, 4096, sockets.Pace(handshake=3.0, heartbeat=1.0, redial=2.0), here.secret)
     asked = Gate(context, lambda: folder.trust, lambda _verdict: None) if gate != "none" else None
     inward.bind(f"tcp://127.0.1.78:{port}")
     try:
