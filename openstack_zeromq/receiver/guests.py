@@ -27,6 +27,10 @@ from openstack_zeromq.wire import Header
 
 _SHOWN = 8  # characters of a public key
 _EVENT = struct.Struct("=HI")
+_EVENTS_A_PASS = 1000
+"""Events that are read in one pass of the loop: what a thousand connections do keeps messages waiting for about 10 ms."""
+_ALL_EVENTS = 100_000
+"""Where all that has happened so far counts: more than the connections that a receiver has descriptors for."""
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
@@ -93,19 +97,30 @@ class Guests:
         self._report.bad(Counter.MISNAMED, guest.host, f"message {header.id} has a number of another node")
         return False
 
-    def watch(self) -> None:
-        """Count connections that ended: before their handshake was done, or later."""
-        while sockets.readable(self.monitor):
-            event, number = _EVENT.unpack(self.monitor.recv_multipart()[0])
+    def watch(self, limit: int = _EVENTS_A_PASS) -> None:
+        """Count connections that came, and those that ended: before their handshake was done, or later.
+
+        The events are read late: a connection may have ended since, and its number may be another's. So the kernel is asked only
+        for connections whose end is not among the events that follow.
+        """
+        fresh: dict[int, None] = {}
+        for frames in sockets.drain(self.monitor, limit):
+            event, number = _EVENT.unpack(frames[0])
             if event == zmq.EVENT_ACCEPTED:
-                self._accepted(number)
+                self._forget(number)  # the number is another connection's by now
+                fresh[number] = None
+            elif number in fresh:
+                del fresh[number]
+                self._refused_handshake()
             else:
                 self._ended(number)
+        for number in fresh:
+            self._accepted(number)
 
     def evict(self, trust: Trust) -> None:
         """End the connections of those whose key `trust` does not have, and those that have not said a word yet. What they have
         said before and was not read yet counts for nothing."""
-        self.watch()
+        self.watch(_ALL_EVENTS)
         for origin, guest in list(self._guests.items()):
             if not guest.host or trust.host_of(guest.key) != guest.host:
                 self._report.bad(Counter.EVICTED, guest.host or guest.address, "its key is not trusted any more")
@@ -116,7 +131,7 @@ class Guests:
 
     def all_left(self) -> None:
         """The door was shut: libzmq ends the connections that came through it, and says so of none."""
-        self.watch()
+        self.watch(_ALL_EVENTS)
         for accounts in (self._guests, self._origin_of, self._inside, self._from, self._unwelcome):
             accounts.clear()
 
@@ -139,8 +154,10 @@ class Guests:
             self._report.bad(Counter.REFUSED_KEYS, verdict.address, f"{verdict.why}{key}")
 
     def _accepted(self, descriptor: int) -> None:
-        self._forget(descriptor)  # the number is another connection's by now
+        """A connection without an address has ended already. It belongs to no account, and its end will be read next."""
         self._inside[descriptor] = address = _address(descriptor)
+        if not address:
+            return
         self._from[address] += 1
         if self._from[address] > self._most:
             self._report.bad(Counter.CROWDS, address, f"it has {self._most} connections (zmq_connections_per_peer); no more")
@@ -151,15 +168,18 @@ class Guests:
             return  # it left with all the others
         # libzmq says of no handshake whose it was: who has said nothing has not come through it.
         if self._forget(descriptor) is None:
-            why = "a connection did not speak ZMTP 3 as we do, and was closed"
-            self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", why)
+            self._refused_handshake()
             return
         self._report.bad(Counter.DISCONNECTS, "a peer", "it stopped, or sent more than twice zmq_max_message_size at once")
+
+    def _refused_handshake(self) -> None:
+        why = "a connection did not speak ZMTP 3 as we do, and was closed"
+        self._report.bad(Counter.REFUSED_HANDSHAKES, "the network", why)
 
     def _forget(self, descriptor: int) -> Origin | None:
         """Close the accounts of a connection; whence its messages came, if there were any."""
         self._unwelcome.pop(descriptor, None)
-        if (address := self._inside.pop(descriptor, None)) is not None:
+        if address := self._inside.pop(descriptor, ""):
             self._from[address] -= 1
             if self._from[address] <= 0:
                 del self._from[address]
@@ -170,12 +190,13 @@ class Guests:
 
 def _show_out(descriptor: int, address: str) -> None:
     """The kernel ends it, and libzmq notices. By now it may have ended, and the number be another's: one with another address is
-    left alone, one with the same dials again."""
-    if _address(descriptor) == address:
+    left alone (a file, a unix socket and a closed one have none), one with the same dials again."""
+    if not address or _address(descriptor) != address:
+        return
+    with contextlib.suppress(OSError):  # libzmq's thread may close it at any moment
         connection = socket.socket(fileno=descriptor)
         try:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
         finally:
             connection.detach()  # it stays libzmq's
 

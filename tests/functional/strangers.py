@@ -1,8 +1,10 @@
 """Strangers: peers that are none of ours. They speak ZMTP and our frames as well as they can, or something else altogether."""
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import zmq
@@ -94,3 +96,86 @@ def until_closed(connection: socket.socket) -> None:
             pass
     except ConnectionResetError:
         return
+
+
+# connections that end in every way: what each shape of a storm does with a connection once it is made
+
+AT_ONCE = 200
+"""Connections that a storm has at a time."""
+
+GREETING = ZMTP_SIGNATURE + b"\x03\x00"
+NULL_GREETING = GREETING + b"NULL" + bytes(16) + bytes(32)
+CURVE_GREETING = GREETING + b"CURVE" + bytes(15) + bytes(32)
+HELLO = b"\x04\xc8\x05HELLO\x01\x00" + bytes(range(192))  # what follows the version, a public key, a nonce and a box, is noise
+READY = b"\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00"
+_RESET = struct.pack("ii", 1, 0)
+_BIND_ADDRESS_NO_PORT = 24
+"""From <linux/in.h>: the port is chosen by `connect`, so that each address has all of them for each door."""
+
+Shape = Callable[[socket.socket], None]
+
+
+def _say(*words: bytes) -> Shape:
+    def say(connection: socket.socket) -> None:
+        for word in words:
+            connection.send(word)
+
+    return say
+
+
+def _reset(connection: socket.socket) -> None:
+    """The next close sends RST and no FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+
+
+def _half_close(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_WR)
+
+
+SHAPES: Mapping[str, tuple[Shape, ...]] = {
+    "connect and hang up": (),
+    "connect and reset": (_reset,),
+    "connect and half-close": (_half_close,),
+    "reset during the greeting": (_say(GREETING), _reset),
+    "reset after the greeting": (_say(NULL_GREETING), _reset),
+    "half-close during the greeting": (_say(GREETING), _half_close),
+    "reset during the CURVE handshake": (_say(CURVE_GREETING, HELLO[:100]), _reset),
+    "reset after a false HELLO": (_say(CURVE_GREETING, HELLO), _reset),
+    "half-close during the CURVE handshake": (_say(CURVE_GREETING, HELLO[:100]), _half_close),
+    "reset after a NULL handshake": (_say(NULL_GREETING, READY), _reset),
+    "half-close after a NULL handshake": (_say(NULL_GREETING, READY), _half_close),
+    "something else, and reset": (_say(JUNK["HTTP"]), _reset),
+}
+"""One thing after another, without waiting for an answer; in the end the connection is closed."""
+
+
+def storm(where: tuple[str, int] | str, shapes: Sequence[str], seconds: float, sources: Sequence[str] = ("127.0.0.1",)) -> int:
+    """Make `AT_ONCE` connections to `where` (address and port, or the path of a unix socket) and end them, again and again, in
+    turn by each of `shapes` and from each of `sources`. How many there were."""
+    made, until = 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        connections = []
+        try:
+            for _ in range(AT_ONCE):
+                connections.append(_connected(where, sources[made % len(sources)]))
+                made += 1
+            for number, connection in enumerate(connections):
+                for step in SHAPES[shapes[(made + number) % len(shapes)]]:
+                    with suppress(OSError):  # the other side has closed it, or not accepted it yet
+                        step(connection)
+        finally:
+            for connection in connections:
+                connection.close()
+    return made
+
+
+def _connected(where: tuple[str, int] | str, source: str) -> socket.socket:
+    """A connection that is being made: nothing waits for it."""
+    made = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+    made.setblocking(False)
+    with suppress(OSError):
+        if not isinstance(where, str):
+            made.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+            made.bind((source, 0))
+        made.connect(where)
+    return made
