@@ -36,7 +36,7 @@ def nova(tmp_path):
 def wire(playbook, nova):
     """Run services.yml for one node of this machine, where `entry` is its one service."""
 
-    def wire(*arguments, **entry):
+    def wire(*arguments, others=(), **entry):
         service = {
             "name": "nova",
             "config_files": [str(nova / "nova.conf")],
@@ -46,7 +46,11 @@ def wire(playbook, nova):
             "driver": str(nova / "driver"),
             **entry,
         }
-        host = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "zeromq_services": [service]}
+        host = {
+            "ansible_connection": "local",
+            "ansible_python_interpreter": sys.executable,
+            "zeromq_services": [service, *others],
+        }
         (nova / "hosts.yml").write_text(yaml.safe_dump({"zeromq": {"hosts": {"n1": host}}}))
         return playbook("--inventory", nova / "hosts.yml", *arguments, "playbooks/services.yml")
 
@@ -56,6 +60,12 @@ def wire(playbook, nova):
 def changed(done):
     assert done.returncode == 0, done.stdout + done.stderr
     return int(re.search(r"changed=(\d+)", done.stdout)[1])
+
+
+def changing(done):
+    """Return the names of the tasks that changed something."""
+    tasks = re.split(r"^TASK \[", done.stdout, flags=re.MULTILINE)[1:]
+    return {task.partition("]")[0] for task in tasks if "\nchanged:" in task}
 
 
 def test_a_service_is_wired_once_and_goes_back_to_the_byte(wire, nova):
@@ -75,6 +85,50 @@ def test_a_service_is_wired_once_and_goes_back_to_the_byte(wire, nova):
     assert (nova / "nova.conf").read_text() == BEFORE
     assert not list(nova.glob("venv/lib/python*/site-packages/openstack-zeromq.pth"))
     assert changed(wire(state="absent")) == 0
+
+
+@pytest.fixture
+def three(nova):
+    """Return the entries of two further services: cinder shares nova's Python, heat brings its driver."""
+    entries = []
+    for name, python in (("cinder", str(nova / "venv/bin/python")), ("heat", "")):
+        (nova / f"{name}.conf").write_text(BEFORE)
+        entries.append(
+            {
+                "name": name,
+                "config_files": [str(nova / f"{name}.conf")],
+                "user": "",
+                "record_dir": str(nova / "services"),
+                "python": python,
+                "driver": str(nova / "driver"),
+            }
+        )
+    return entries
+
+
+def test_three_services_of_a_host_are_wired_in_one_run_also_in_check_mode(wire, nova, three):
+    foretold, made = wire("--check", others=three), wire(others=three)
+    assert changed(foretold) >= changed(made) > 0
+    assert changing(foretold) == changing(made), "what the services share is made by the first of them"
+    for name in ("nova", "cinder", "heat"):
+        assert "transport_url = zmq://\n" in (nova / f"{name}.conf").read_text(), name
+    assert changed(wire(others=three)) == 0
+    assert changed(wire("--check", others=three)) == 0
+
+
+def test_services_that_share_a_python_keep_the_driver_until_the_last_one_leaves(wire, nova, three):
+    def driver():
+        return list(nova.glob("venv/lib/python*/site-packages/openstack-zeromq.pth"))
+
+    changed(wire(others=three))
+    changed(wire(others=three, state="absent"))
+    assert (nova / "nova.conf").read_text() == BEFORE
+    assert len(driver()) == 1, "cinder still uses it"
+    assert changed(wire(others=three, state="absent")) == 0
+    changed(wire("-e", "zeromq_services_state=absent", others=three))
+    assert not driver()
+    assert [(nova / f"{name}.conf").read_text() for name in ("cinder", "heat")] == [BEFORE, BEFORE]
+    assert not list((nova / "services").iterdir())
 
 
 def test_notifications_stay_where_they_are_told(wire, nova):
