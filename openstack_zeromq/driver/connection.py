@@ -23,6 +23,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.consuming import REMEMBER, Consumer, Consuming
 from openstack_zeromq.driver.lead import Lead
+from openstack_zeromq.driver.reachable import unreachable
 from openstack_zeromq.driver.sending import ANSWERS_WITHIN, Letter, Sending
 from openstack_zeromq.driver.waiting import Waiter, original
 from openstack_zeromq.errors import MalformedError
@@ -41,6 +42,10 @@ _BATCH = 256
 _MESSAGE_FRAMES = 2
 _NOTES = 1000
 _FLUSH_WITHIN = 5.0
+_LOOK_EVERY = 0.5
+
+JOIN_WITHIN = 10.0
+"""Seconds that a listener waits until the receiver knows it: a receiver that starts together with its services needs less."""
 
 
 class Connection:
@@ -62,13 +67,17 @@ class Connection:
         self._closed = False
         self._goodbye_to: int | None = None
         self._left = False
+        self._socket_path = f"{settings.ipc_dir}/{address.RECEIVER_SOCKET}"
+        self._warned = ""
+        self._next_look = 0.0
+        self._receiver_due: float | None = None
         self._ctx = sockets.context()
         client = secrets.randbits(63)
         self._routing_id = client.to_bytes(8, "big")
         self._sending = Sending(self._ctx, settings, client, self._notes)
         self._consuming = Consuming(self._ctx, settings, client, self._sending, self._notes)
         self._common = sockets.Dialer(sockets.router(self._ctx, settings.max_message_size))
-        self._home = self._common.open(f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}", self._routing_id)
+        self._home = self._common.open(f"ipc://{self._socket_path}", self._routing_id)
         self._os: Any = original("os")
         self._wake_read, self._wake_write = self._os.pipe()
         self._os.set_blocking(self._wake_read, False)
@@ -86,7 +95,24 @@ class Connection:
     def send(self, letter: Letter, waiter: Waiter | None) -> None:
         """Send; `waiter` is told what it wants to know."""
         self.log_notes()
+        self._warn_if_unreachable(LOG.warning)
         self._sending.send(letter, waiter)
+
+    def obstacle(self) -> str:
+        """Return why the receiver cannot be reached; empty when it is there, or can be reached and does not answer."""
+        return "" if self._incarnation is not None else unreachable(self._socket_path)
+
+    def join_obstacle(self) -> str:
+        """Return why the receiver, or the sockets of its channels, cannot be reached; empty when they can."""
+        return self.obstacle() or "; ".join(self._consuming.obstacles)
+
+    def join_by(self) -> float:
+        """Return until when a listener waits to be known. Without a receiver all listeners of this process share one wait."""
+        if self._incarnation is not None:
+            return time.monotonic() + JOIN_WITHIN
+        if self._receiver_due is None:
+            self._receiver_due = time.monotonic() + JOIN_WITHIN
+        return self._receiver_due
 
     def give_up(self, waiter: Waiter) -> None:
         """Nobody waits for this outcome any more."""
@@ -104,6 +130,7 @@ class Connection:
 
     def listen(self, listener: "ZmqListener", channels: list[Channel], batch_size: int) -> list[Waiter]:
         """Consume `channels`; each waiter is woken once the receiver knows the consumer."""
+        self._warn_if_unreachable(LOG.warning)
         consumers = [self._consuming.new(channel, listener, batch_size, self.lead) for channel in channels]
         self._command(lambda: self._ask(self._consuming.listen(consumers)))
         return [consumer.ready for consumer in consumers]
@@ -180,6 +207,20 @@ class Connection:
         if self._incarnation is not None and now - self._heard > _SILENCE:
             self._incarnation = None
             self._sending.receiver_lost()
+        self._warn_if_unreachable(self._notes.append)
+        if self._notes:
+            self._consuming.rouse()
+
+    def _warn_if_unreachable(self, warn: Callable[[str], None]) -> None:
+        """Say once why the receiver cannot be reached, and again when the reason changes."""
+        now = time.monotonic()
+        if self._incarnation is not None or now < self._next_look:
+            return
+        self._next_look = now + _LOOK_EVERY
+        obstacle = self.obstacle()
+        if obstacle and obstacle != self._warned:
+            self._warned = obstacle
+            warn(f"{obstacle}. Messages and listeners of this process wait until it can be reached")
 
     def _ping(self) -> None:
         """Pings may reach a later receiver than they were meant for: so they name the one that knows all consumers."""
@@ -239,6 +280,7 @@ class Connection:
         if incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
             self._goodbye_to = None
+            self._warned, self._receiver_due = "", None
             for report in self._consuming.reports():
                 self._to_receiver(*report)
             self._ask(self._consuming.ask_again())

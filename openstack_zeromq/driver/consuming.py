@@ -14,6 +14,7 @@ from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
+from openstack_zeromq.driver.reachable import unreachable
 from openstack_zeromq.driver.sending import Sending
 from openstack_zeromq.driver.waiting import Waiter, Waits, original
 from openstack_zeromq.errors import MalformedError
@@ -32,9 +33,9 @@ _MESSAGE_FRAMES = 2
 
 @dataclass(slots=True, eq=False)
 class Consumer:
-    """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, and
-    `routing_id` what the receiver calls it; `taken`: what it took, or, in a channel that is shared, what any consumer of this
-    process took; `ready` is woken when the receiver knows it, and `joined` says so."""
+    """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, `path` where
+    that socket is, and `routing_id` what the receiver calls it; `taken`: what it took, or, in a channel that is shared, what any
+    consumer of this process took; `ready` is woken when the receiver knows it, and `joined` says so."""
 
     channel: Channel
     listener: "ZmqListener"
@@ -44,6 +45,7 @@ class Consumer:
     ready: Waiter
     name: bytes | None = None
     routing_id: bytes = b""
+    path: str = ""
     joined: bool = False
 
 
@@ -64,6 +66,7 @@ class Consuming:
         self._consumers: list[Consumer] = []
         self._by_name: dict[bytes, Consumer] = {}
         self._routing_ids: dict[bytes, bytes] = {}
+        self._obstacles: dict[str, str] = {}
 
     @property
     def socket(self) -> sockets.ZmqSocket:
@@ -83,6 +86,11 @@ class Consuming:
     def remembers(self) -> bool:
         """Is there anything that a new receiver should be told?"""
         return any(len(taken) for taken in self._taken.values())
+
+    @property
+    def obstacles(self) -> list[str]:
+        """Why sockets of channels could not be reached that the receiver has made for consumers of this process."""
+        return [self._obstacles[consumer.path] for consumer in list(self._consumers) if consumer.path in self._obstacles]
 
     # from any thread
 
@@ -164,6 +172,7 @@ class Consuming:
             self._notes.append(f"channel {channel} cannot be listened to: {error}")
             return
         for consumer in [consumer for consumer in self._consumers if consumer.channel == channel and not consumer.joined]:
+            consumer.path = path
             name = consumer.name or self._connect(consumer, f"ipc://{path}")
             self._join(consumer, name)
 
@@ -177,6 +186,11 @@ class Consuming:
                 if consumer.name is not None:
                     del self._by_name[consumer.name]
                     self._dialer.close(consumer.name)
+
+    def rouse(self) -> None:
+        """Have a listener log what the connection's thread has noted: its thread may wait for messages for hours."""
+        if self._consumers:
+            self._consumers[0].listener.rouse()
 
     def arrived(self, frames: list[bytes], now: float) -> None:
         """Something came from a channel's socket.
@@ -194,6 +208,7 @@ class Consuming:
 
     def tick(self, now: float) -> None:
         """Forget what cannot come again."""
+        self._look_at_sockets()
         with self._inboxes:
             for taken in (*self._taken.values(), *(consumer.taken for consumer in self._consumers)):
                 taken.tick(now)
@@ -202,6 +217,15 @@ class Consuming:
                 del self._taken[channel]
 
     # private
+
+    def _look_at_sockets(self) -> None:
+        """Say once of each channel's socket that it cannot be reached, and why."""
+        for consumer in self._consumers:
+            if consumer.joined or not consumer.path:
+                self._obstacles.pop(consumer.path, None)
+            elif consumer.path not in self._obstacles and (obstacle := unreachable(consumer.path)):
+                self._obstacles[consumer.path] = obstacle
+                self._notes.append(f"{obstacle}. Until then nothing is consumed there")
 
     def _message(self, consumer: Consumer, frames: list[bytes], now: float) -> None:
         message = Message.read(frames[0], frames[1], now)

@@ -26,11 +26,11 @@ LOG = logging.getLogger(__name__)
 _REASON = 1000
 
 
-class _Stop:
-    """Put into the mailbox to end the waiting of `poll`."""
+class _Wake:
+    """Put into the mailbox to end the waiting of `poll`: it looks whether to stop, and logs what was noted."""
 
 
-_STOP = _Stop()
+_WAKE = _Wake()
 
 
 class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
@@ -82,12 +82,19 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
     def __init__(self, connection: "Connection") -> None:
         super().__init__()
         self._connection = connection
-        self._arrived: Mailbox[tuple[Consumer, Message] | _Stop] = Mailbox(connection.lead)
+        self._arrived: Mailbox[tuple[Consumer, Message] | _Wake] = Mailbox(connection.lead)
         self._stopped = False
+        self._roused = False
 
     def put(self, consumer: "Consumer", message: Message) -> None:
         """A message for this listener; called by the connection's thread."""
         self._arrived.put((consumer, message))
+
+    def rouse(self) -> None:
+        """Have `poll` log what was noted; called by the connection's thread."""
+        if not self._roused:
+            self._roused = True
+            self._arrived.put(_WAKE)
 
     def poll(self, timeout: float | None = None, batch_size: int = 1, batch_timeout: float | None = None) -> list[Any]:
         """As `PollStyleListener.poll` asks: up to `batch_size` messages; after `stop` what is left, then nothing."""
@@ -107,7 +114,7 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
         """Ask for no more; `poll` drains what is here."""
         self._stopped = True
         self._connection.drain(self)
-        self._arrived.put(_STOP)
+        self._arrived.put(_WAKE)
 
     def cleanup(self) -> None:
         """Leave the channels; what was never polled goes back."""
@@ -116,12 +123,13 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
 
     def _next(self, deadline: float | None) -> ZmqIncoming | None:
         while True:
+            self._roused = False
             self._connection.log_notes()
             seconds = 0.0 if self._stopped else None if deadline is None else deadline - time.monotonic()
             item = self._arrived.get(seconds)
             if item is None:
                 return None
-            if isinstance(item, _Stop):
+            if isinstance(item, _Wake):
                 continue
             consumer, message = item
             try:

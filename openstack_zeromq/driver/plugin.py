@@ -24,7 +24,6 @@ from openstack_zeromq.wire import Answer, Flag, Kind
 
 LOG = logging.getLogger(__name__)
 
-_JOIN_WITHIN = 10.0
 _RETRY_EVERY = 1.0
 _ITS_TIME = 0.5
 """A call that expires so many seconds before its timeout has reached it: MessagingTimeout is on its way."""
@@ -88,7 +87,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         waiter = Waiter(connection.lead, on_accepted=_limited(retry), for_reply=True)
         connection.send(letter, waiter)
         try:
-            return self._await_reply(waiter, retry, timeout, call_monitor_timeout, target)
+            return self._await_reply(connection, waiter, retry, timeout, call_monitor_timeout, target)
         finally:
             if waiter.body is None:
                 connection.give_up(waiter)
@@ -165,10 +164,11 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             LOG.exception("cannot listen")
             raise
         listener = ZmqListener(connection)
-        deadline = time.monotonic() + _JOIN_WITHIN
-        for channel, ready in zip(channels, connection.listen(listener, channels, batch_size), strict=True):
-            if not ready.wait(deadline - time.monotonic()):
-                LOG.warning("no receiver serves %s yet: channel %s starts when it comes up", self._settings.ipc_dir, channel)
+        waiters = connection.listen(listener, channels, batch_size)
+        deadline = connection.join_by()
+        late = [channel for channel, ready in zip(channels, waiters, strict=True) if not ready.wait(deadline - time.monotonic())]
+        if late:
+            LOG.warning("%s: %s", _start_later(late), connection.join_obstacle() or self._silent())
         return base.PollStyleListenerAdapter(listener, batch_size, batch_timeout)
 
     def _hand_over(self, letter: Letter, target: Any, retry: int | None, most: float | None) -> None:
@@ -180,12 +180,20 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         connection.send(letter, waiter)
         if not waiter.wait(patience):
             connection.give_up(waiter)
-            raise self._not_accepted(target)
+            raise self._not_accepted(connection, target)
         self._raise_refused(waiter, target)
         if waiter.answer is Answer.EXPIRED:
-            raise _given_up(waiter, target)
+            raise self._given_up(connection, waiter, target)
 
-    def _await_reply(self, waiter: Waiter, retry: int | None, timeout: float | None, monitor: float | None, target: Any) -> Any:
+    def _await_reply(  # noqa: PLR0913, PLR0917 - what oslo.messaging says of a call
+        self,
+        connection: Connection,
+        waiter: Waiter,
+        retry: int | None,
+        timeout: float | None,
+        monitor: float | None,
+        target: Any,
+    ) -> Any:
         """Wait for the reply; a call that is monitored fails when it shows no sign of life for `monitor` seconds."""
         begun = time.monotonic()
         end = None if timeout is None else begun + timeout
@@ -194,7 +202,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         while waiter.body is None:
             self._raise_refused(waiter, target)
             if waiter.answer is Answer.EXPIRED and (end is None or time.monotonic() < end - _ITS_TIME):
-                raise _given_up(waiter, target)
+                raise self._given_up(connection, waiter, target)
             if waiter.signs != signs and monitor:
                 signs, alive_until = waiter.signs, time.monotonic() + monitor
             limits = [end, alive_until, None if waiter.accepted else accept_by]
@@ -202,16 +210,39 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             if waiter.wait(None if deadline is None else deadline - time.monotonic()) or waiter.body is not None:
                 continue
             if deadline == accept_by and not waiter.accepted:
-                raise self._not_accepted(target)
-            raise oslo_messaging.MessagingTimeout(f"Timed out waiting for a reply to message ID {waiter.id} ({target})")
+                raise self._not_accepted(connection, target)
+            raise self._timed_out(connection, waiter, target)
         return payload.unpack_reply(waiter.body, self._allowed_remote_exmods)
 
-    def _not_accepted(self, target: Any) -> Exception:
+    def _not_accepted(self, connection: Connection, target: Any) -> Exception:
         failure: Exception = oslo_messaging.MessageDeliveryFailure(
-            f"the receiver below {self._settings.ipc_dir} did not accept a message to {target};"
-            " is oslo-messaging-zmq-receiver running?"
+            f"the receiver below {self._settings.ipc_dir} did not accept a message to {target}: {self._why(connection)}"
         )
         return failure
+
+    def _given_up(self, connection: Connection, waiter: Waiter, target: Any) -> Exception:
+        obstacle = connection.obstacle()
+        failure: Exception = oslo_messaging.MessageDeliveryFailure(
+            f"a message to {target} was given up: {waiter.reason}" + (f"; {obstacle}" if obstacle else "")
+        )
+        return failure
+
+    def _timed_out(self, connection: Connection, waiter: Waiter, target: Any) -> Exception:
+        """A call that never left says why: no server is to blame for it."""
+        if waiter.id is None:
+            text = f"Timed out: no receiver took the call to {target}: {self._why(connection)}"
+        else:
+            obstacle = connection.obstacle()
+            text = f"Timed out waiting for a reply to message ID {waiter.id} ({target})" + (f"; {obstacle}" if obstacle else "")
+        failure: Exception = oslo_messaging.MessagingTimeout(text)
+        return failure
+
+    def _why(self, connection: Connection) -> str:
+        """Return why the receiver did not take something: what the kernel says of its socket, or that it is there and silent."""
+        return connection.obstacle() or self._silent()
+
+    def _silent(self) -> str:
+        return f"it did not answer below {self._settings.ipc_dir} in time; is oslo-messaging-zmq-receiver running?"
 
     def _raise_refused(self, waiter: Waiter, target: Any) -> None:
         if waiter.answer is Answer.NOROUTE:
@@ -220,9 +251,9 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} failed: {waiter.reason}")
 
 
-def _given_up(waiter: Waiter, target: Any) -> Exception:
-    failure: Exception = oslo_messaging.MessageDeliveryFailure(f"a message to {target} was given up: {waiter.reason}")
-    return failure
+def _start_later(channels: list[Channel]) -> str:
+    names = ", ".join(map(str, channels))
+    return f"this service listens to {names} as soon as the receiver is there"
 
 
 def _limited(retry: int | None) -> bool:

@@ -65,13 +65,20 @@ def units(tmp_path_factory):
         }
         for role, inputs in daemons
     ]
+    run_plays(
+        plays,
+        place,
+        *("-e", f"__zeromq_daemon_service_file={place}/{{{{ zeromq_daemon_name }}}}.service"),
+        *("-e", f"__zeromq_daemon_socket_file={place}/{{{{ zeromq_daemon_name }}}}.socket"),
+    )
+    assert len(list(place.glob("*.service"))) == len(daemons)
+    return place
+
+
+def run_plays(plays, place, *arguments):
     (place / "render.yml").write_text(yaml.safe_dump(plays, sort_keys=False), encoding="utf-8")
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", place / "render.yml"),
-            *("-e", f"__zeromq_daemon_service_file={place}/{{{{ zeromq_daemon_name }}}}.service"),
-            *("-e", f"__zeromq_daemon_socket_file={place}/{{{{ zeromq_daemon_name }}}}.socket"),
-        ],
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", place / "render.yml", *arguments],
         cwd=CHECKOUT,
         env={**os.environ, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"},
         stdin=subprocess.DEVNULL,
@@ -80,8 +87,6 @@ def units(tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(list(place.glob("*.service"))) == len(daemons)
-    return place
 
 
 def analyze(*arguments):
@@ -95,7 +100,7 @@ def verify(units, place, spoil=str):
         text = re.sub(r"^(Exec\w+)=\S+", r"\1=/bin/true", unit.read_text(encoding="utf-8"), flags=re.MULTILINE)
         text = re.sub(r"^(User|Group)=.*", r"\1=daemon", text, flags=re.MULTILINE)
         (place / unit.name).write_text(spoil(text), encoding="utf-8")
-    return analyze("verify", *place.glob("*"))
+    return analyze("verify", *(unit for unit in place.glob("*") if unit.is_file()))
 
 
 def test_systemd_understands_every_line(units, tmp_path):
@@ -174,3 +179,21 @@ def test_an_option_cannot_bring_a_line_of_its_own(name, value):
 def test_sections_come_in_the_usual_order_and_lists_keep_theirs():
     text = systemd.systemd_unit({"Install": {"WantedBy": "a"}, "Unit": {"B": ["2", "1"], "A": True, "C": []}})
     assert text == "[Unit]\nA=yes\nB=2\nB=1\n\n[Install]\nWantedBy=a"
+
+
+def test_a_service_on_the_bus_starts_after_the_receiver_and_stops_before_it(units, tmp_path):
+    inputs = {"zeromq_service_units": ["nova-compute", "cinder-volume@b1.service"], "__zeromq_service_unit_dir": str(tmp_path)}
+    play = {
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "tasks": [{"ansible.builtin.import_role": {"name": "zeromq_service", "tasks_from": "order"}, "vars": inputs}],
+    }
+    run_plays([play], tmp_path)
+    (tmp_path / "render.yml").unlink()
+    for name in ("nova-compute.service", "cinder-volume@b1.service"):
+        (tmp_path / name).write_text("[Service]\nExecStart=/bin/true\n")
+        drop_in = tmp_path / f"{name}.d" / "openstack-zeromq.conf"
+        assert drop_in.read_text().splitlines()[-2:] == ["[Unit]", "After=openstack-zeromq-receiver.service"]
+    assert verify(units, tmp_path) == (0, "")

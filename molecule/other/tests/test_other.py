@@ -61,9 +61,13 @@ def test_the_service_goes_back_to_rabbitmq_to_the_byte_and_to_the_bus_again(node
     node = nodes["node1"]
     assert "zmq://" in node.file("/etc/demo/demo.conf").content_string
     assert "cloud" in node.user("demo").groups
+    after = "systemctl show --property=After demo.service"
+    assert "openstack-zeromq-receiver.service" in node.check_output(after)
     playbook("playbooks/services.yml", "-e", "zeromq_services_state=absent")
     node.check_output("cmp /etc/demo/demo.conf /var/lib/demo/demo.conf.was")
     assert "cloud" not in node.user("demo").groups
+    assert "openstack-zeromq" not in node.check_output(after)
+    assert not node.file("/etc/systemd/system/demo.service.d").exists
     assert not node.run("find /opt/demo -name openstack-zeromq.pth").stdout
     playbook("playbooks/services.yml")
     assert "zmq://" in node.file("/etc/demo/demo.conf").content_string

@@ -1,7 +1,8 @@
-"""as_user CONFIG_FILE UID GID call|listen TOPIC: one call, or a server, of a process that the kernel knows as that user.
+"""as_user CONFIG_FILE UID GID WHAT TOPIC [walled]: a call, cast, notify, or listen (a server) of a process that the kernel knows
+as that user.
 
-It says {"answer": …} or {"error": …}; what its log says goes to stdout, too. It can still read all files (fsuid): the tests'
-Python may lie where only root looks.
+It says {"answer": …} or {"error": …}; what its log says goes to stdout, too. It can still read all files (fsuid): the
+tests' Python may lie where only root looks. `walled`: not any more once everything is imported, so modes of directories count.
 """
 
 import ctypes
@@ -23,7 +24,7 @@ class Endpoint:
 
 
 def main() -> None:
-    config_file, uid, gid, what, topic = sys.argv[1:]
+    config_file, uid, gid, what, topic, *walled = sys.argv[1:]
     logging.basicConfig(stream=sys.stdout, level=logging.INFO)
     os.setgroups([])
     os.setegid(int(gid))
@@ -34,13 +35,22 @@ def main() -> None:
     conf.register_opts(tracing.oslo_messaging_tracing, group="oslo_messaging_tracing")
     conf(["--config-file", config_file], project="test")
     transport = oslo_messaging.get_rpc_transport(conf, "zmq://")
+    notifier = oslo_messaging.Notifier(
+        oslo_messaging.get_notification_transport(conf, "zmq://"), "one", driver="messagingv2", topics=[topic], retry=1
+    )
+    client = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic=topic), timeout=3 if walled else 10, retry=1)
+    server = oslo_messaging.get_rpc_server(transport, oslo_messaging.Target(topic=topic, server="n1"), [Endpoint()])
+    if walled:
+        ctypes.CDLL(None).setfsuid(int(uid))
     if what == "listen":
-        oslo_messaging.get_rpc_server(transport, oslo_messaging.Target(topic=topic, server="n1"), [Endpoint()]).start()
+        server.start()
         time.sleep(60)
     try:
-        answer = oslo_messaging.get_rpc_client(transport, oslo_messaging.Target(topic=topic), timeout=10).call(
-            {}, "echo", what="hello"
-        )
+        if what == "notify":
+            notifier.info({}, "event", {})
+            answer = None
+        else:
+            answer = (client.call if what == "call" else client.cast)({}, "echo", what="hello")
         print(json.dumps({"answer": answer}), flush=True)
     except oslo_messaging.MessagingException as exc:
         print(json.dumps({"error": str(exc)}), flush=True)
