@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
 from ansible.errors import AnsibleFilterError
 
 MARK = "# written for inputs "
+WORD = re.compile(r"""(?:[^\s"']+(?:"(?:\\.|[^"\\])*"|'(?:\\'|[^'])*')?|"(?:\\.|[^"\\])*"|'(?:\\'|[^'])*')(?=\s|$)""")
+LINE = re.compile(rf"\s*(?:{WORD.pattern}\s*)*")
+PARTS = re.compile(r"""([^\s"']*)(?:"((?:\\.|[^"\\])*)"|'((?:\\'|[^'])*)')?""")
+ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:/@%+=,*~&{}|>")
 
 
@@ -84,16 +87,27 @@ def _text(directives: Iterable[Sequence[object]]) -> str:
 
 
 def _words(line: str) -> list[str]:
-    if not line.strip() or line.lstrip().startswith("#"):
+    """Return the words of a line as Redis reads it (sdssplitargs); of a comment, and of what it would refuse, none."""
+    if line.lstrip().startswith("#") or not LINE.fullmatch(line):
         return []
-    try:
-        return shlex.split(line)
-    except ValueError:
-        return []
+    return [_unquoted(word) for word in WORD.findall(line)]
+
+
+def _unquoted(word: str) -> str:
+    plain, double, single = PARTS.fullmatch(word).groups()
+    if single is not None:
+        return plain + single.replace("\\'", "'")
+    raw = re.sub(rb"\\(x[0-9A-Fa-f]{2}|.)", _unescaped, (double or "").encode())
+    return plain + raw.decode(errors="surrogateescape")
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    escape = found[1]
+    return bytes.fromhex(escape[1:].decode()) if len(escape) == 3 else ESCAPES.get(escape, escape)
 
 
 def _quoted(word: str) -> str:
-    """A word as Redis reads it back."""
+    """Return a word as Redis reads it back."""
     if any(ord(letter) < 32 for letter in word):
         raise AnsibleFilterError(f"a word of Redis's configuration has a control character: {word!r}")
     if word and set(word) <= PLAIN:

@@ -1,7 +1,8 @@
 """Filters: systemd units out of data, and the list of what a daemon of ours may not do.
 
 A unit is section -> option -> value; a list gives the option several lines, in its order (`SystemCallFilter=` needs that), and
-an empty list none. Values are systemd's own words: `%` begins a specifier. Only a command's words are taken as they are.
+an empty list none. Values are systemd's own words: `%` begins a specifier. What `systemd_command` and `systemd_words` are given
+arrives as it is.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ def command(words: Iterable[object]) -> str:
     return " ".join([_quoted(first), *(_quoted(word).replace("$", "$$") for word in rest)])
 
 
+def words(values: Iterable[object]) -> str:
+    """Return several words, paths for instance, for an option that takes a list of them, so that each arrives as it is."""
+    return " ".join(_quoted(str(value)) for value in values)
+
+
 def systemd_unit(sections: Mapping[str, Mapping[str, object]]) -> str:
     """systemd's text of section -> option -> value or values; sections in the usual order, options sorted."""
     known = [name for name in FIRST if name in sections]
@@ -95,4 +101,4 @@ class FilterModule:
     """What Ansible looks for."""
 
     def filters(self) -> dict[str, object]:
-        return {"systemd_command": command, "systemd_hardened": hardened, "systemd_unit": systemd_unit}
+        return {"systemd_command": command, "systemd_hardened": hardened, "systemd_unit": systemd_unit, "systemd_words": words}

@@ -50,16 +50,17 @@ def transport_url(given: str | Mapping[str, object], **more: object) -> str:
 
 def _login(store: str, parts: Mapping[str, object]) -> str:
     if store == "consul":
-        token = parts.get("token")
-        return f"{_quoted(token)}@" if token else ""
-    user, password = parts.get("username"), parts.get("password")
+        token = _quoted(parts.get("token"))
+        return f"{token}@" if token else ""
+    user, password = _quoted(parts.get("username")), _quoted(parts.get("password"))
     if not user and not password:
         return ""
-    return _quoted(user) + (f":{_quoted(password)}" if password else "") + "@"
+    return user + (f":{password}" if password else "") + "@"
 
 
 def _quoted(text: object) -> str:
-    return quote(str(text or ""), safe="")
+    """Return a part of a URL; null is an empty one, and 0 is not."""
+    return "" if text is None else quote(str(text), safe="")
 
 
 def _list(value: object) -> list[object]:

@@ -145,35 +145,6 @@ def security_divides(hosts: Iterable[str], hostvars: Mapping, played: list[str],
     )
 
 
-def oslo_ini(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """oslo.config's text of section -> option -> value; `$` would be a reference there, so it is doubled."""
-    return _ini(sections, lambda value: _word(value).replace("$", "$$"))
-
-
-def supervisor_ini(sections: Mapping[str, Mapping[str, object]]) -> str:
-    """supervisord's text of section -> option -> value; `%` would be an expression there, so it is doubled."""
-    return _ini(sections, lambda value: _word(value).replace("%", "%%"))
-
-
-def _ini(sections: Mapping[str, Mapping[str, object]], write) -> str:
-    blocks = []
-    for section in sorted(sections):
-        lines = [f"{name} = {write(value)}".rstrip() for name, value in sorted(sections[section].items())]
-        blocks.append("\n".join([f"[{section}]", *lines]))
-    return "\n\n".join(blocks)
-
-
-def _word(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return ",".join(map(_word, value))
-    text = str(value)
-    if "\n" in text:
-        raise AnsibleFilterError(f"a value of a configuration file cannot have more than one line: {text!r}")
-    return text
-
-
 def _port(host: str, facts: Mapping) -> int:
     value = facts.get("zeromq_receiver_port", PORT)
     try:
@@ -215,8 +186,6 @@ class FilterModule:
 
     def filters(self) -> dict[str, object]:
         return {
-            "oslo_ini": oslo_ini,
-            "supervisor_ini": supervisor_ini,
             "zeromq_contradictions": contradictions,
             "zeromq_endpoints": endpoints,
             "zeromq_named": named,

@@ -160,7 +160,8 @@ def main() -> None:
         module.fail_json(msg=f"{asked['path']}: is not there; install the service first, or correct the name")
     try:
         wanted = as_text(asked["options"]) if asked["state"] == "present" else {}
-        module.no_log_values.update(found for value in _values(wanted) for found in URL_PASSWORD.findall(value))
+        for value in _values(wanted):  # as it stands in the file, and as it was given
+            module.no_log_values.update(URL_PASSWORD.findall(value), URL_PASSWORD.findall(value.replace(r"\$", "$")))
         before = read(path)
         kept = read_record(record)
         planned = plan(before, kept.get(str(path), {}), wanted) if before is not None else Plan("", [], [])
@@ -232,7 +233,7 @@ def redo(lines: list[Line], wanted: Mapping[str, Mapping[str, str | None]]) -> t
 
 def _set(lines: list[Line], section: str, option: str, value: str) -> tuple[list[Line], list[Edit]]:
     there = [found for found in parse(lines) if _is(found, section, option)]
-    new = f"{option} = {encode(value)}".rstrip()
+    new = assignment(option, value)
     if there:
         last = there[-1]
         if last.value == value:
@@ -402,9 +403,14 @@ def _parted(text: str, number: int) -> tuple[str, str]:
 
 
 def encode(value: str) -> str:
-    """A value so that oslo.config reads it back: in quotes when it would lose blanks or quotes of its own."""
+    """Return a value as oslo.config reads it back: in quotes when it would lose blanks or quotes of its own."""
     quoted = bool(value) and value[0] == value[-1] and value[0] in "\"'"
     return f'"{value}"' if quoted or value != value.strip() else value
+
+
+def assignment(option: str, value: str) -> str:
+    """Return the line that sets an option."""
+    return f"{option} = {encode(value)}".rstrip()
 
 
 def _comments(lines: list[Line], section: str) -> Iterator[int]:
@@ -445,11 +451,27 @@ def _word(option: str, value: object) -> str | None:
     if value is None:
         return None
     if isinstance(value, list):
-        return ",".join(_word(option, one) or "" for one in value)
+        return ",".join(_item(option, one) for one in value)
     text = str(value).lower() if isinstance(value, bool) else str(value)
     if re.search(r"[\r\n]", text):
         raise FileError(f"options: the value of {option} must be one line")
-    return text.replace("$", "$$")
+    return literal(text)
+
+
+def _item(option: str, value: object) -> str:
+    """Return an item of a list: oslo.config parts the list at each comma and strips the parts."""
+    text = _word(option, value) or ""
+    if "," in text or text != text.strip():
+        raise FileError(f"options: an item of the list {option} cannot have a comma, or a blank at one of its ends")
+    return text
+
+
+def literal(text: str) -> str:
+    """Return a text in which oslo.config sees no reference to another option.
+
+    It reads both $$ and \\$ as a dollar sign. Only the latter also works behind a backslash: oslo.config replaces \\$ first.
+    """
+    return text.replace("$", r"\$")
 
 
 def _values(wanted: Mapping[str, Mapping[str, str | None]]) -> Iterator[str]:

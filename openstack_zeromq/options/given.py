@@ -71,10 +71,17 @@ def redis_at(asked: Mapping[str, Any]) -> Settings:
     return read
 
 
+def _literal(value: object) -> object:
+    """Return a value in which oslo.config sees no reference to another option: it looks for `$` in what is set, too."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$")
+    return [_literal(item) for item in value] if isinstance(value, list) else value
+
+
 def _set(conf: cfg.ConfigOpts, group: str, name: str, value: object) -> None:
     """:raises ConfigError: the option cannot have that value."""
     try:
-        conf.set_override(name, value, group=None if group == DEFAULT else group)
+        conf.set_override(name, _literal(value), group=None if group == DEFAULT else group)
     except ValueError as exc:  # without the value: it may be a secret
         secret = "password" in name or "token" in name
         raise ConfigError(f"[{group}] {name}: cannot be what is given" + ("" if secret else f": {exc}")) from None

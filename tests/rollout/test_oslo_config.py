@@ -182,7 +182,7 @@ class TestModule:
         first = run()
         assert first["changed"]
         assert nova.read_text() == (
-            "[DEFAULT]\ntransport_url = zmq://\n# end\n\n[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = /run/o$$\n"
+            "[DEFAULT]\ntransport_url = zmq://\n# end\n\n[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = /run/o\\$\n"
         )
         assert stat.S_IMODE(nova.stat().st_mode) == 0o640
         assert stat.S_IMODE((tmp_path / "state" / "nova.json").stat().st_mode) == 0o600
