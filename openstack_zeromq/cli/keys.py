@@ -12,7 +12,7 @@ from rich.text import Text
 from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys as key_files
-from openstack_zeromq.security import trust
+from openstack_zeromq.security import trust, trust_folder
 from openstack_zeromq.security.own import OwnKey, State
 
 
@@ -66,7 +66,7 @@ def list_(config_files: tuple[str, ...]) -> None:
     """Whose keys this node trusts."""
     settings = read(*config_files)
     try:
-        trusted = trust.read(Path(settings.authorized_keys))
+        trusted = trust_folder.read(Path(settings.authorized_keys))
     except KeyFileError as exc:
         fail(str(exc))
     if not trusted.hosts:

@@ -21,7 +21,8 @@ from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.past import Origin
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.gate import Gate, Verdict
-from openstack_zeromq.security.trust import Trust, TrustFolder
+from openstack_zeromq.security.trust import Trust
+from openstack_zeromq.security.trust_folder import TrustFolder
 from openstack_zeromq.sockets import Peer
 from openstack_zeromq.wire import Header
 

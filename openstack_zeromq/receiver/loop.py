@@ -43,9 +43,10 @@ from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Problems, Report
 from openstack_zeromq.receiver.services import begun, remembered
+from openstack_zeromq.receiver.trust_watch import TrustWatch
 from openstack_zeromq.receiver.unit import Unit
 from openstack_zeromq.security.identity import Identity, identity
-from openstack_zeromq.security.trust import TrustFolder
+from openstack_zeromq.security.trust_folder import TrustFolder
 from openstack_zeromq.wire import MAJOR, MINOR
 
 LOG = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Receiver:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._identity = identity(settings)
+        self._trust_watch = None if self._identity is None else TrustWatch(self._identity.trust)
+        self._reload_request = 0
         self._started = time.monotonic()
         self._stopping = False
         self._draining_since: float | None = None
@@ -137,6 +140,8 @@ class Receiver:
         ):
             poller.register(watched, zmq.POLLIN)
         self._matchmaker.start(self._look_now)
+        if self._trust_watch is not None:
+            self._trust_watch.start(self._look_now)
         next_tick = next_look = 0.0
         turned = time.monotonic()
         while not self._stopping:
@@ -197,6 +202,8 @@ class Receiver:
         self._local.flush(math.inf)
         self._links.flush(math.inf)
         ended = self._matchmaker.close()
+        if self._trust_watch is not None:
+            self._trust_watch.close()
         self._admin.close()
         self._links.close()
         self._local.close()
@@ -240,16 +247,16 @@ class Receiver:
     # private
 
     def _security(self) -> dict[str, Any]:
-        if self._identity is None:
+        if self._identity is None or self._trust_watch is None:
             return {"mode": "none"}
-        folder = self._identity.trust
+        folder, now = self._identity.trust, time.monotonic()
         return {
             "mode": "curve",
             "public_key": self._identity.pair.public,
             "trusted_hosts": len(folder.trust.hosts),
             "trusted_keys": sum(map(len, folder.trust.hosts.values())),
             "trusted": folder.trust.digest,
-            "problem": "; ".join(problem for problem in (self._identity.problem(time.monotonic()), folder.problem) if problem),
+            "problem": "; ".join(problem for problem in (self._identity.problem(now), self._trust_watch.problem(now)) if problem),
         }
 
     def _one_line(self) -> str:
@@ -331,24 +338,36 @@ class Receiver:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
         self._reload = False
-        asked, self._asked_to_reload = self._asked_to_reload, False
+        asked = self._is_reload_due()
         if asked:
             self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
         self._problems.say("matchmaker", self._matchmaker.problem)
-        if self._identity is not None:
+        if self._identity is not None and self._trust_watch is not None:
             self._look_who_is_trusted(self._identity.trust, now)
+            self._problems.say("keys", self._trust_watch.problem(now))
             self._look_at_own_key(self._identity, asked, now)
 
+    def _is_reload_due(self) -> bool:
+        """Whether a reload was asked for, and can begin: with keys, once the thread has seen what was in their folder then."""
+        asked, self._asked_to_reload = self._asked_to_reload, False
+        if self._trust_watch is None:
+            return asked
+        if asked:
+            self._reload_request = self._trust_watch.request()
+        if not self._reload_request or not self._trust_watch.has_done(self._reload_request):
+            return False
+        self._reload_request = 0
+        return True
+
     def _look_who_is_trusted(self, folder: TrustFolder, now: float) -> None:
-        if folder.refresh():
+        if folder.take():
             cut = self._links.trust_changed(folder.trust)
             LOG.info("keys of %s hosts are trusted now; cut off: %s", len(folder.trust.hosts), ", ".join(cut) or "nobody")
             for host in cut:
                 self._do(self._node.peer_cut(host, now), now)
         self._links.guests.see_out()
-        self._problems.say("keys", folder.problem)
 
     def _look_at_own_key(self, own: Identity, asked: bool, now: float) -> None:
         """Another key of this node counts once somebody asks to reload: not before all others can know it."""

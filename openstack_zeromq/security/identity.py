@@ -6,7 +6,8 @@ from pathlib import Path
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.options import Settings
 from openstack_zeromq.security import keys
-from openstack_zeromq.security.trust import SUFFIX, TrustFolder
+from openstack_zeromq.security.trust import SUFFIX
+from openstack_zeromq.security.trust_folder import TrustFolder
 
 RELOAD_WITHIN = 5.0
 """Seconds that may lie between a change of the key's file and the reload, before it is told as a problem."""

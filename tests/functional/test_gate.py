@@ -15,7 +15,7 @@ from two_nodes import RING, Two, lets_in
 from openstack_zeromq import sockets
 from openstack_zeromq.security import keys
 from openstack_zeromq.security.gate import Gate
-from openstack_zeromq.security.trust import TrustFolder
+from openstack_zeromq.security.trust_folder import TrustFolder
 
 
 @pytest.mark.parametrize("gate", ["none", "silent", "answering"])

@@ -1,9 +1,11 @@
 """Trust changes while receivers run: who loses it is cut off at once, new keys are taken up, and nobody else notices."""
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import oslo_messaging
 import pytest
@@ -11,6 +13,7 @@ import zmq
 from fabric import Fabric, eventually
 from strangers import cast, dealer
 from two_nodes import RING, Two, assert_nothing_came_in
+from zmq.utils import z85
 
 from openstack_zeromq import wire
 from openstack_zeromq.security import keys
@@ -18,6 +21,8 @@ from openstack_zeromq.security import keys
 CUT_WITHIN = 1.0
 MUCH = 20_000
 """More messages than a receiver reads between two looks at whom it trusts."""
+MANY_NODES = 13_000
+IDLE_SHARE = 0.01
 
 
 @pytest.mark.alone
@@ -178,3 +183,41 @@ def test_a_half_written_folder_changes_nothing_and_is_told(two: Two) -> None:
     eventually(lambda: "is no key file" in two.fabric.status("n1")["security"]["problem"])
     assert two.call("n2") == two.call("n1") == "noted"
     assert "for these hosts trust stays as it was" in two.fabric.log("n1").read_text()
+
+
+def processor_seconds(pid: int) -> float:
+    """Of all its threads, so far."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+@pytest.mark.alone
+def test_a_folder_of_a_large_fabric_with_a_broken_file_costs_next_to_nothing(make_fabric: Callable[..., Fabric]) -> None:
+    """Before: 92 % of a core and no calls while the broken file lay there."""
+    fabric = make_fabric(nodes=2, ring=RING)
+    for number in range(MANY_NODES):
+        fabric.public_file(f"h{number}").write_text(z85.encode(os.urandom(32)).decode())
+    fabric.public_file("broken").write_text("half a ke")
+    eventually(lambda: fabric.status("n1")["security"]["trusted_hosts"] == MANY_NODES + 3, within=60)
+    assert "broken.pub is no key file" in fabric.status("n1")["security"]["problem"]
+    shares = []
+
+    def idle_share() -> float:
+        pid, began = fabric.processes["n1"].pid, time.monotonic()
+        before = processor_seconds(pid)
+        time.sleep(15)  # what is measured is a stretch of time in which nothing happens
+        shares.append((processor_seconds(pid) - before) / (time.monotonic() - began))
+        return shares[-1]
+
+    eventually(lambda: idle_share() <= IDLE_SHARE or len(shares) == 3, within=60)
+    assert shares[-1] <= IDLE_SHARE
+    two = Two(fabric)
+    assert two.call("n1") == two.call("n2") == "noted"
+    began = time.monotonic()
+    keys.write_public(fabric.public_file("n9"), (keys.new().public,), "n9")
+    eventually(lambda: fabric.status("n1")["security"]["trusted_hosts"] == MANY_NODES + 4, within=CUT_WITHIN)
+    assert time.monotonic() - began <= CUT_WITHIN
+    for _ in range(20):
+        two.call("n2", timeout=1)
+    fabric.public_file("n2").unlink()
+    eventually(lambda: two.link("n1", "n2") == "down", within=CUT_WITHIN)

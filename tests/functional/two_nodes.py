@@ -8,7 +8,7 @@ from fabric import Fabric, eventually
 from strangers import TOPIC, dealer
 
 from openstack_zeromq import wire
-from openstack_zeromq.security import trust
+from openstack_zeromq.security import trust_folder
 
 RING = {TOPIC: ["n1", "n2"]}
 
@@ -44,7 +44,7 @@ class Two:
 
     def seen(self, *nodes: str) -> None:
         """Wait until receivers trust whom the files say."""
-        said = trust.read(self.fabric.directory / "authorized").digest
+        said = trust_folder.read(self.fabric.directory / "authorized").digest
         for node in nodes or self.fabric.addresses:
             eventually(lambda node=node: (self.fabric.status(node) or {"security": {}})["security"].get("trusted") == said)
 

@@ -13,7 +13,7 @@ from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys, trust
 from openstack_zeromq.security.gate import judge
 from openstack_zeromq.security.own import OwnKey, State, Step, There, plan
-from openstack_zeromq.security.trust import Trust, TrustFolder
+from openstack_zeromq.security.trust import Trust
 
 MINE, YOURS, OTHER = (keys.new() for _ in range(3))
 TRUST = Trust({"n1": (MINE.public,), "n2": (YOURS.public,)})
@@ -129,39 +129,6 @@ def test_two_hosts_cannot_have_one_key() -> None:
         Trust({"n1": (MINE.public,), "n2": (MINE.public,)})
 
 
-def test_the_folder_is_followed_and_a_broken_file_changes_nothing_for_its_host(tmp_path: Path) -> None:
-    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
-    keys.write_public(tmp_path / "n2.pub", (YOURS.public,), "n2")
-    folder = TrustFolder(tmp_path)
-    assert not folder.refresh()
-    (tmp_path / "n1.pub").write_text("half a ke")
-    assert not folder.refresh()
-    assert "n1.pub is no key file" in folder.problem
-    assert folder.trust.host_of(MINE.public) == "n1"
-    (tmp_path / "n2.pub").unlink()
-    assert folder.refresh(), "who is taken out is out, whatever else is broken"
-    assert folder.trust.host_of(YOURS.public) is None
-    assert folder.trust.host_of(MINE.public) == "n1"
-    keys.write_public(tmp_path / "n3.pub", (OTHER.public,), "n3")
-    assert folder.refresh()
-    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
-    folder.refresh()
-    assert folder.problem == ""
-    assert set(folder.trust.hosts) == {"n1", "n3"}
-
-
-def test_a_key_stays_with_who_had_it_before_and_moves_when_that_is_gone(tmp_path: Path) -> None:
-    keys.write_public(tmp_path / "n2.pub", (YOURS.public,), "n2")
-    folder = TrustFolder(tmp_path)
-    keys.write_public(tmp_path / "n1.pub", (YOURS.public,), "n1")
-    folder.refresh()
-    assert folder.trust.host_of(YOURS.public) == "n2"
-    assert "n1.pub has a key of another host" in folder.problem
-    (tmp_path / "n2.pub").unlink()
-    assert folder.refresh()
-    assert folder.trust.host_of(YOURS.public) == "n1"
-
-
 def test_trust_has_the_same_digest_in_any_order() -> None:
     one = Trust({"n1": (MINE.public, OTHER.public), "n2": (YOURS.public,)})
     assert one.digest == Trust({"n2": (YOURS.public,), "n1": (OTHER.public, MINE.public)}).digest
@@ -177,22 +144,6 @@ def test_everybody_may_read_public_keys_whatever_the_umask_says(tmp_path: Path, 
         os.umask(before)
     assert (tmp_path / "authorized").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "authorized" / "n1.pub").stat().st_mode & 0o777 == 0o644
-
-
-def test_a_folder_that_vanishes_changes_nothing_and_is_told(tmp_path: Path) -> None:
-    place = tmp_path / "authorized"
-    keys.write_public(place / "n1.pub", (MINE.public,), "n1")
-    folder = TrustFolder(place)
-    place.rename(tmp_path / "elsewhere")
-    assert not folder.refresh()
-    assert "No such file or directory" in folder.problem
-    assert folder.trust.host_of(MINE.public) == "n1"
-
-
-def test_files_that_are_written_halfway_are_not_seen(tmp_path: Path) -> None:
-    keys.write_public(tmp_path / "n1.pub", (MINE.public,), "n1")
-    (tmp_path / f".n2.pub.{os.getpid()}").write_text("half")
-    assert set(trust.read(tmp_path).hosts) == {"n1"}
 
 
 def test_hosts_of_which_nothing_is_said_keep_what_they_have_and_others_go() -> None:
