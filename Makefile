@@ -80,6 +80,19 @@ test: packages stores lint molecule oslo-suite ## Everything: lint, molecule, os
 	$(BIN)/pytest $(ALONE) tests
 	$(BIN)/pytest $(TOGETHER) tests
 
+# The inner loop: what most mistakes break, in a few lines. `make test` stays the judge.
+QUICKLY  := --quiet --no-header --disable-warnings --tb=short
+
+.PHONY: quick
+quick: dev-venv stores ## Lint, unit, and the functional tests that guard each promise: some minutes, before every commit
+	@$(MAKE) --silent lint
+	@echo "==> unit"
+	@$(BIN)/pytest $(QUICKLY) $(TOGETHER) tests/unit tests/rollout
+	@echo "==> a tenth of functional: those marked quick"
+	@$(BIN)/pytest $(QUICKLY) -m "quick and alone" tests/functional tests/stores
+	@$(BIN)/pytest $(QUICKLY) -m "quick and not alone" -n $(TESTERS) --dist worksteal tests/functional tests/stores
+	@echo "==> good so far; left out: most functional tests, molecule, oslo.messaging's suite (make test)"
+
 .PHONY: lint
 lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), bandit
 	$(BIN)/ruff check $(CODE)

@@ -151,6 +151,7 @@ def test_a_receiver_that_is_stopped_under_load_drains_and_loses_nothing(populate
     assert records.judge_casts(population.lines("casts"), longest_gap=GAP).broken == []
 
 
+@pytest.mark.quick("killed receiver")
 def test_a_cast_that_went_past_its_own_node_does_not_run_there_when_the_receiver_was_killed_at_once(make_fabric: Any) -> None:
     """Nobody listens on n2 yet, so its receiver passes the cast on, and dies before it can say to whom."""
     fabric = make_fabric(nodes=2, ring={"compute": ["n1", "n2"]})
@@ -257,6 +258,7 @@ def test_a_caller_that_vanishes_leaves_nothing_behind(populated: Callable[..., P
     assert max(endpoint.ran.values()) == 1
 
 
+@pytest.mark.quick("call")
 def test_a_call_whose_server_vanishes_fails_long_before_its_timeout(populated: Callable[..., Population]) -> None:
     population = populated(nodes=2, ring={"compute": ["n2"]})
     fabric = population.fabric
@@ -457,6 +459,7 @@ def test_five_hundred_notifications_pass_through_a_listener_that_holds_sixty_fou
     eventually(lambda: got == dict.fromkeys(range(500), 1))
 
 
+@pytest.mark.quick("cast")
 def test_a_cast_that_nobody_takes_in_time_is_given_up_and_counted(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, options={"zmq_message_ttl": 1})
     fabric.client("n1", "nobody").cast({}, "note", name="x")

@@ -15,12 +15,14 @@ from openstack_zeromq.security import keys
 from openstack_zeromq.wire import Answer
 
 
+@pytest.mark.quick("keys")
 def test_a_peer_without_a_key_is_refused(two: Two) -> None:
     with dealer(two.fabric.door("n1")) as peer:
         assert_nothing_came_in(two, cast("n2"), peer)
     assert two.fabric.counter("n1", "refused_handshakes") > 0
 
 
+@pytest.mark.quick("keys")
 def test_a_key_that_nobody_trusts_is_refused_and_named(two: Two) -> None:
     stranger = keys.new()
     with dealer(two.fabric.door("n1"), pair=stranger, server_key=two.fabric.key_of("n1")) as peer:
@@ -36,6 +38,7 @@ def test_who_expects_another_key_of_this_node_gets_nothing_from_it(two: Two) -> 
         assert_nothing_came_in(two, cast("n2"), peer)
 
 
+@pytest.mark.quick("keys")
 def test_a_node_with_a_good_key_cannot_speak_in_the_name_of_another(two: Two) -> None:
     with dealer(two.fabric.door("n1"), pair=two.fabric.pair_of("n2"), server_key=two.fabric.key_of("n1")) as peer:
         assert_nothing_came_in(two, cast("n1"), peer)
@@ -61,6 +64,7 @@ def test_who_listens_in_the_place_of_a_node_gets_nothing_and_is_told_of(two: Two
     assert "n2 has another key than the one that is trusted here" in fabric.log("n1").read_text()
 
 
+@pytest.mark.quick("keys")
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
 def test_what_does_not_speak_our_protocol_is_counted_and_closed(one_of_two: Two, junk: bytes) -> None:
     two = one_of_two

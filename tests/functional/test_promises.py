@@ -70,6 +70,7 @@ def _endpoints(fabric: Fabric, topic: str = "compute") -> dict[str, Endpoint]:
     return endpoints
 
 
+@pytest.mark.quick("call")
 def test_a_directed_call_reaches_its_node_and_a_bare_one_goes_round_robin(two: Fabric) -> None:
     _endpoints(two)
     client = two.client("n1", "compute")
@@ -77,6 +78,7 @@ def test_a_directed_call_reaches_its_node_and_a_bare_one_goes_round_robin(two: F
     assert Counter(client.call({}, "who") for _ in range(10)) == {"n1": 5, "n2": 5}
 
 
+@pytest.mark.quick("call")
 def test_context_and_arguments_travel_verbatim(two: Fabric) -> None:
     _endpoints(two)
     client = two.client("n1", "compute", server="n2")
@@ -85,6 +87,7 @@ def test_context_and_arguments_travel_verbatim(two: Fabric) -> None:
     assert client.call({}, "echo", what="x" * 300_000) == "x" * 300_000
 
 
+@pytest.mark.quick("call")
 def test_a_remote_exception_is_raised_in_the_caller_and_an_unserialisable_reply_at_once(two: Fabric) -> None:
     _endpoints(two)
     client = two.client("n1", "compute", server="n2")
@@ -96,6 +99,7 @@ def test_a_remote_exception_is_raised_in_the_caller_and_an_unserialisable_reply_
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.quick("cast")
 def test_a_cast_is_delivered_exactly_once_and_a_fanout_to_every_node(two: Fabric) -> None:
     endpoints = _endpoints(two)
     client = two.client("n1", "compute")
@@ -111,6 +115,7 @@ def test_a_cast_is_delivered_exactly_once_and_a_fanout_to_every_node(two: Fabric
         assert max(endpoint.seen.values()) == 1
 
 
+@pytest.mark.quick("fanout")
 def test_a_fanout_to_a_topic_that_nobody_serves_returns_at_once(two: Fabric) -> None:
     client = two.client("n1", "nobody", fanout=True)
     begun = time.monotonic()
@@ -118,6 +123,7 @@ def test_a_fanout_to_a_topic_that_nobody_serves_returns_at_once(two: Fabric) -> 
     assert time.monotonic() - begun < 2
 
 
+@pytest.mark.quick("notification")
 def test_notifications_wait_for_a_listener_and_listeners_share_them(two: Fabric) -> None:
     notifier = two.notifier("n1", "notes")
     for number in range(30):
@@ -134,6 +140,7 @@ def test_notifications_wait_for_a_listener_and_listeners_share_them(two: Fabric)
     assert listeners[1].got
 
 
+@pytest.mark.quick("notification")
 def test_each_pool_gets_a_copy_and_a_requeued_notification_comes_again(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring={"notes.info": ["n1"]})
     shared, pool = Listener(), Listener(requeue_first=True)
@@ -143,6 +150,7 @@ def test_each_pool_gets_a_copy_and_a_requeued_notification_comes_again(make_fabr
     eventually(lambda: shared.got == ["hello"] and pool.got == ["hello", "hello"])
 
 
+@pytest.mark.quick("notification")
 def test_a_pool_on_another_node_gets_its_copy_too(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=3, ring={"notes.info": ["n1", "n2", "n3"]})
     shared, pool, elsewhere = Listener(), Listener(), Listener()
@@ -171,6 +179,7 @@ def test_a_batch_is_filled_even_when_it_is_larger_than_the_credit(make_fabric: A
     assert batches == [25, 25, 10]
 
 
+@pytest.mark.quick("call")
 def test_exchanges_isolate(two: Fabric) -> None:
     nova, other = Endpoint("nova"), Endpoint("other")
     two.server("n2", "compute", nova, exchange="nova")
@@ -179,12 +188,14 @@ def test_exchanges_isolate(two: Fabric) -> None:
     assert two.client("n1", "compute", exchange="other").call({}, "who") == "other"
 
 
+@pytest.mark.quick("call")
 @pytest.mark.parametrize("server", ["host@lvm#pool", "cvol@b1", "a/../b", "…/ünï", "x" * 300, ".", "with space\nand line"])
 def test_server_names_are_free_text(two: Fabric, server: str) -> None:
     two.server("n2", "compute", Endpoint(server), server=server)
     assert two.client("n1", "compute", server=server).call({}, "who") == server
 
 
+@pytest.mark.quick("call")
 def test_names_that_are_prefixes_of_each_other_do_not_mix(make_fabric: Any) -> None:
     topics = ["compute", "compute_agent", "compute.n1", "comp"]
     fabric = make_fabric(nodes=1, ring={topic: ["n1"] for topic in topics})
@@ -193,6 +204,7 @@ def test_names_that_are_prefixes_of_each_other_do_not_mix(make_fabric: Any) -> N
     assert [fabric.client("n1", topic).call({}, "who") for topic in topics] == topics
 
 
+@pytest.mark.quick("call")
 def test_several_servers_under_one_name_share_the_calls_and_stopping_one_leaves_the_others(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring={"conductor": ["n1"]})
     servers = [fabric.server("n1", "conductor", Endpoint(str(number)), server="0.0.0.0") for number in range(3)]  # noqa: S104
@@ -203,6 +215,7 @@ def test_several_servers_under_one_name_share_the_calls_and_stopping_one_leaves_
     assert Counter(client.call({}, "who") for _ in range(8)) == {"0": 4, "2": 4}
 
 
+@pytest.mark.quick("call")
 @pytest.mark.alone
 def test_a_call_to_nobody_times_out_in_time(two: Fabric) -> None:
     for target in ({}, {"server": "n2"}):
@@ -213,6 +226,7 @@ def test_a_call_to_nobody_times_out_in_time(two: Fabric) -> None:
         assert 0.9 < time.monotonic() - begun < 2
 
 
+@pytest.mark.quick("call")
 @pytest.mark.alone
 def test_a_call_to_a_node_that_is_down_times_out_in_time(two: Fabric) -> None:
     _endpoints(two)
@@ -233,6 +247,7 @@ def test_at_least_once_says_that_nobody_listens(two: Fabric) -> None:
         client.call({}, "who")
 
 
+@pytest.mark.quick("call")
 def test_a_monitored_call_lives_on_signs_of_life_and_dies_without(two: Fabric) -> None:
     _endpoints(two)
     client = two.client("n1", "compute", server="n2", timeout=20)
@@ -244,6 +259,7 @@ def test_a_monitored_call_lives_on_signs_of_life_and_dies_without(two: Fabric) -
     assert time.monotonic() - begun < 4
 
 
+@pytest.mark.quick("cast")
 def test_without_a_receiver_a_limited_retry_fails_and_says_why(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring=RING, start=False)
     client = fabric.client("n1", "compute").prepare(retry=0)
@@ -260,6 +276,7 @@ def test_a_listener_that_starts_before_its_receiver_is_served_when_it_comes(make
     assert fabric.client("n1", "compute").call({}, "who") == "n1"
 
 
+@pytest.mark.quick("cast")
 def test_a_message_above_the_limit_is_refused_by_the_sender(make_fabric: Any) -> None:
     fabric = make_fabric(nodes=1, ring=RING, options={"zmq_max_message_size": 10_000})
     fabric.server("n1", "compute", Endpoint("n1"))
@@ -269,6 +286,7 @@ def test_a_message_above_the_limit_is_refused_by_the_sender(make_fabric: Any) ->
     assert client.call({}, "who") == "n1"
 
 
+@pytest.mark.quick("killed receiver")
 @pytest.mark.alone
 def test_receivers_killed_under_load_lose_nothing_and_duplicate_nothing(two: Fabric) -> None:
     endpoints = _endpoints(two)
@@ -285,6 +303,7 @@ def test_receivers_killed_under_load_lose_nothing_and_duplicate_nothing(two: Fab
     assert sum((endpoint.seen for endpoint in endpoints.values()), Counter()) == dict.fromkeys(range(sent), 1)
 
 
+@pytest.mark.quick("killed receiver")
 def test_a_receiver_stops_cleanly_and_its_channels_are_visible_while_it_runs(two: Fabric) -> None:
     _endpoints(two)
     names = {path.name for path in two.ipc_dir("n1").iterdir() if path.is_socket()}
@@ -299,6 +318,7 @@ def test_a_receiver_stops_cleanly_and_its_channels_are_visible_while_it_runs(two
     assert not [path for path in two.ipc_dir("n1").iterdir() if path.is_socket()]
 
 
+@pytest.mark.quick("ring")
 @pytest.mark.alone
 def test_a_changed_ring_is_followed_within_a_second(two: Fabric) -> None:
     two.server("n2", "late", Endpoint("n2"))

@@ -114,6 +114,7 @@ def _listen(fabric: Fabric, topic: str, server: str = "s") -> tuple[Any, base.Po
 # processes
 
 
+@pytest.mark.quick("call")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_transport_made_before_the_fork_works_in_children_and_grandchildren(
     fabric: Fabric, start: Callable[..., Program], mode: str
@@ -204,6 +205,7 @@ def test_services_that_are_replaced_one_by_one_under_load_lose_nothing_and_run_n
     assert len(set(called)) == 6
 
 
+@pytest.mark.quick("call")
 def test_a_call_whose_server_dies_in_the_middle_has_one_outcome_and_runs_nowhere_else(
     fabric: Fabric, start: Callable[..., Program]
 ) -> None:
@@ -219,6 +221,7 @@ def test_a_call_whose_server_dies_in_the_middle_has_one_outcome_and_runs_nowhere
     assert client.call({}, "who")[0] in "ab"
 
 
+@pytest.mark.quick("notification")
 def test_notifications_of_a_program_that_is_gone_before_anybody_listens_arrive_later_once(
     fabric: Fabric, start: Callable[..., Program]
 ) -> None:
@@ -264,6 +267,7 @@ def test_a_blocked_call_of_a_patched_service_does_not_block_its_hub(green: Calla
     assert ticks > 15
 
 
+@pytest.mark.quick("call")
 def test_green_threads_call_at_once(green: Callable[[str], Any]) -> None:
     (answers, seconds), _ = green("calls_at_once")
     assert answers == ["outside"] * 20
@@ -287,6 +291,7 @@ def test_patched_and_native_services_call_each_other_in_turns(green: Callable[[s
     assert green("nested_calls")[0] == [["green", "outside", "green", "outside", "green"]] * 10
 
 
+@pytest.mark.quick("fanout")
 def test_a_patched_service_gets_casts_and_fanouts_once(green: Callable[[str], Any]) -> None:
     assert green("casts_and_fanouts")[1] == dict.fromkeys([*range(50), "to all"], 1)
 
@@ -788,6 +793,7 @@ def test_at_least_once_delivers_to_who_listens_and_raises_when_nobody_does(fabri
     eventually(lambda: sorted(endpoint.seen) == [1, 2])
 
 
+@pytest.mark.quick("cast")
 def test_casts_of_one_sender_to_one_server_are_polled_in_their_order(fabric: Fabric) -> None:
     _, listener = _listen(fabric, "ordered")
     client = fabric.client("n1", "ordered", server="s")

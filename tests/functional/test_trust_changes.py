@@ -25,6 +25,7 @@ MANY_NODES = 13_000
 IDLE_SHARE = 0.01
 
 
+@pytest.mark.quick("keys")
 @pytest.mark.alone
 def test_a_host_that_is_trusted_no_more_is_cut_off_at_once_and_comes_back_when_it_is(two: Two) -> None:
     assert two.call("n1") == two.call("n2") == "noted"

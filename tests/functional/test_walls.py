@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from fabric import Fabric, eventually
 
 from openstack_zeromq import address
@@ -66,6 +67,7 @@ def test_a_user_outside_the_group_can_neither_list_nor_open_the_sockets(make_fab
     assert said.split() == ["closed"] * 3
 
 
+@pytest.mark.quick("keys")
 def test_who_may_send_is_decided_by_the_first_rule_that_fits(make_fabric: Callable[..., Fabric]) -> None:
     rules = "send openstack/private daemon, send openstack/* nobody daemon"
     fabric = make_fabric(nodes=1, ring=RING, options={"zmq_channel_acl": rules})

@@ -1,5 +1,6 @@
 """The checkout itself: make's targets, its virtual environment, and what must not be written into a repository."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -18,9 +19,28 @@ def make(*arguments):
 def test_make_alone_shows_what_there_is_to_do():
     text = (CHECKOUT / "Makefile").read_text()
     documented = set(re.findall(r"^([a-z-]+):.*## ", text, flags=re.MULTILINE))
-    assert {"demo", "demo-down", "test", "lint", "unit", "functional", "molecule", "test-pythons", "clean"} <= documented
+    assert {"demo", "demo-down", "test", "quick", "lint", "unit", "functional", "molecule", "test-pythons", "clean"} <= documented
     shown = make().stdout
     assert all(f"make {target} " in shown for target in documented)
+
+
+def functional_tests():
+    """Each functional test as its promise in `make quick` ("": it is left out) and its other marks."""
+    for path in sorted((CHECKOUT / "tests").glob("functional/test_*.py")) + sorted((CHECKOUT / "tests").glob("stores/test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                marks = [ast.unparse(mark) for mark in node.decorator_list]
+                promise = "".join(match[1] for mark in marks if (match := re.match(r"pytest\.mark\.quick\('(.*)'\)", mark)))
+                yield promise, marks
+
+
+def test_make_quick_guards_each_promise_with_about_a_tenth_of_the_functional_tests():
+    tests = list(functional_tests())
+    quick = [(promise, marks) for promise, marks in tests if promise]
+    promises = {promise for promise, _ in quick}
+    assert promises == {"call", "cast", "fanout", "notification", "killed receiver", "keys", "ring", "redis", "consul"}
+    assert 0.08 < len(quick) / len(tests) < 0.15
+    assert not [marks for _, marks in quick if "pytest.mark.long" in marks]
 
 
 def test_python_that_is_too_old_is_told_in_one_line(monkeypatch):

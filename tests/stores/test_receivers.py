@@ -126,6 +126,7 @@ def test_a_call_to_a_topic_that_nobody_serves_times_out_in_time(on_store: OnStor
     assert time.monotonic() - begun < 3
 
 
+@pytest.mark.quick("redis")
 def test_a_receiver_that_is_killed_and_comes_back_was_never_unregistered(on_store: OnStore) -> None:
     fabric, _ = on_store("redis")
     fabric.server("n2", "compute", Echo("n2"))

@@ -53,6 +53,7 @@ def make_node(tmp_path: Path, fabric_name: str) -> Iterator[MakeNode]:
         node.close()
 
 
+@pytest.mark.quick("redis")
 def test_who_starts_to_serve_is_found_and_who_stops_is_gone(any_redis: RedisServer, make_node: MakeNode) -> None:
     reader = make_node(any_redis, "reader", {})
     reader.finds("compute")
@@ -219,6 +220,7 @@ def test_a_store_that_was_away_for_longer_than_all_hosts_live_loses_none(make_re
 # the store is not what it was
 
 
+@pytest.mark.quick("redis")
 def test_a_wiped_store_loses_nobody_and_is_filled_again(make_redis: MakeRedis, make_node: MakeNode) -> None:
     server = make_redis()
     reader = make_node(server, "reader", {})

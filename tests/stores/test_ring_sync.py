@@ -156,6 +156,7 @@ def test_topics_that_cannot_be_are_named(
 # for ever
 
 
+@pytest.mark.quick("consul")
 def test_the_ring_follows_the_catalog(agent: ConsulAgent, make_node: Callable[..., Node]) -> None:
     node = make_node(agent, "compute", "scheduler")
     join(agent, "compute", "c1", "c2")
@@ -174,6 +175,7 @@ def test_the_ring_follows_the_catalog(agent: ConsulAgent, make_node: Callable[..
     assert node.stop() == 0
 
 
+@pytest.mark.quick("consul")
 def test_a_wiped_consul_changes_no_ring(agent: ConsulAgent, make_node: Callable[..., Node]) -> None:
     node = make_node(agent, "compute", "scheduler")
     join(agent, "compute", "c1", "c2", "c3")
