@@ -19,6 +19,7 @@ from openstack_zeromq.delivery.channel import ConsumerId, Copies, Hand, SharedQu
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.past import Former, Kept, Lane, Origin, Past
+from openstack_zeromq.delivery.refusals import Refusals
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
@@ -27,9 +28,6 @@ HERE: Origin = b""
 
 CLIENT_BYTES = 8
 """The name of a consumer begins with that of its service."""
-
-REFUSED_FOR = 30.0
-"""Seconds for which a refusal is remembered: longer than a copy can be on its way over a link that lives."""
 
 
 class Respond(NamedTuple):
@@ -79,7 +77,7 @@ class Incoming:
         self._counts = counts
         self._past = Past(bounds, remember, started, former.services)
         self._begun = former.begun
-        self._refused: dict[MessageId, tuple[int, float]] = {}
+        self._refusals = Refusals()
         self._arrived: dict[MessageId, _Arrived] = {}
         self._seen = Seen(remember)
         self._channels: dict[Channel, SharedQueue | Copies] = {}
@@ -244,7 +242,7 @@ class Incoming:
         if taken:
             self._counts[Counter.DUPLICATES] += 1
             return [Respond(origin, AnswerEntry(message_id, Answer.TAKEN))]
-        if self._refused and self._refused.get(message_id, (None,))[0] == round_:
+        if self._refusals.has(message_id, round_):
             return [Respond(origin, AnswerEntry(message_id, Answer.NOROUTE, "", round_))]
         if self._past.in_grace(now) and self._unsure_of(message):
             kept = self._past.keep(Kept(origin, message, round_))
@@ -259,8 +257,7 @@ class Incoming:
             for lane in lanes:
                 for message in self._queue(lane).drop(_expired(now)):
                     actions += self._close(message.id, lane, Answer.EXPIRED, now)
-        for message_id in [message_id for message_id, (_, until) in self._refused.items() if until <= now]:
-            del self._refused[message_id]
+        self._refusals.tick(now)
         self._past.tick(now)
         self._seen.tick(now)
         self.calls.tick(now)
@@ -430,7 +427,7 @@ class Incoming:
     def _refuse(self, origin: Origin, message: Message, answer: Answer, round_: int, now: float) -> list[IncomingAction]:
         self._counts[Counter[answer.name]] += 1
         if answer is Answer.NOROUTE:
-            self._refused[message.id] = (round_, now + REFUSED_FOR)
+            self._refusals.add(message.id, round_, now)
         return [Respond(origin, AnswerEntry(message.id, answer, "", round_))]
 
     def _remember_taken(self, message_id: MessageId, now: float) -> None:

@@ -4,7 +4,12 @@ Each header carries `settled`: below that sequence its origin will never resend.
 is the sequences taken since; a quiet origin is forgotten as a whole once every message it could still resend has expired.
 """
 
+from openstack_zeromq.delivery.origin import RANDOM_BITS
 from openstack_zeromq.wire import Header, MessageId
+
+MOST_ORIGINS = 10_000
+"""Of one node, of which the first is forgotten when there are more: each process of a node has a few, and is forgotten when it is
+quiet. A node that makes up origins without end spoils the memory of its own messages, and of no other node's."""
 
 
 class _Origin:
@@ -30,6 +35,7 @@ class Seen:
     def __init__(self, idle: float) -> None:
         self._idle = idle
         self._origins: dict[int, _Origin] = {}
+        self._of_node: dict[int, dict[int, None]] = {}
 
     def __contains__(self, message_id: MessageId) -> bool:
         origin = self._origins.get(message_id.origin)
@@ -52,7 +58,7 @@ class Seen:
         name, sequence = header.id
         origin = self._origins.get(name)
         if origin is None:
-            self._origins[name] = _Origin(header.settled, now)
+            self._begin(name, header.settled, now)
             return False
         origin.heard = now
         if header.settled > origin.settled:
@@ -64,7 +70,7 @@ class Seen:
         name, sequence = message_id
         origin = self._origins.get(name)
         if origin is None:
-            origin = self._origins[name] = _Origin(0, now)
+            origin = self._begin(name, 0, now)
         origin.heard = now
         if sequence >= origin.settled:
             origin.taken.add(sequence)
@@ -72,4 +78,19 @@ class Seen:
     def tick(self, now: float) -> None:
         """Forget origins that were quiet for longer than `idle`."""
         for name in [name for name, origin in self._origins.items() if now - origin.heard > self._idle]:
-            del self._origins[name]
+            self._forget(name)
+
+    def _begin(self, name: int, settled: int, now: float) -> _Origin:
+        node = self._of_node.setdefault(name >> RANDOM_BITS, {})
+        if len(node) >= MOST_ORIGINS:
+            self._forget(next(iter(node)))
+        node[name] = None
+        origin = self._origins[name] = _Origin(settled, now)
+        return origin
+
+    def _forget(self, name: int) -> None:
+        del self._origins[name]
+        node = self._of_node[name >> RANDOM_BITS]
+        del node[name]
+        if not node:
+            del self._of_node[name >> RANDOM_BITS]

@@ -25,6 +25,8 @@ from openstack_zeromq.errors import RingError
 Ring = dict[str, tuple[str, ...]]
 
 MAX_BYTES = 16 * 1024 * 1024
+"""Of a ring or side-car: 13 000 hosts in 60 topics. A receiver reads that in 0.3 s, in which it moves no message; 52 MiB, 13 000
+hosts in 200 topics, would take it 1.2 s and 600 MiB of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ NO_HOSTS: Mapping[str, Endpoint] = MappingProxyType({})
 def render(ring: Mapping[str, Iterable[str]]) -> bytes:
     """The canonical bytes of `ring` (topic -> hosts); topics without hosts are left out.
 
-    :raises RingError: for a topic or host that is not a non-empty string.
+    :raises RingError: for a topic or host that is not a non-empty string, or a ring that readers would refuse as too large.
     """
     lines: dict[str, list[str]] = {}
     for topic, hosts in ring.items():
@@ -51,7 +53,9 @@ def render(ring: Mapping[str, Iterable[str]]) -> bytes:
         _check_topic(topic, names)
         if names:
             lines[topic] = names
-    return _dump(lines)
+    data = _dump(lines)
+    _check_size("the ring", data)
+    return data
 
 
 def parse(data: bytes) -> Ring:
@@ -59,8 +63,7 @@ def parse(data: bytes) -> Ring:
 
     :raises RingError: for anything that is not a whole, valid ring; the message names the first fault.
     """
-    if len(data) > MAX_BYTES:
-        raise RingError(f"the ring has {len(data)} bytes, more than {MAX_BYTES}")
+    _check_size("the ring", data)
     if not data.strip():
         raise RingError("the ring is empty; an empty ring is written as {}")
     try:
@@ -141,6 +144,7 @@ def load_meta(data: bytes) -> dict[str, Any]:
 
     :raises RingError: it is no JSON object.
     """
+    _check_size("the ring's side-car", data)
     try:
         facts = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -212,6 +216,15 @@ def _own(handle: int, there: os.stat_result | None, owner: int | None, group: in
 
 def _dump(document: object) -> bytes:
     return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _check_size(what: str, data: bytes) -> None:
+    if len(data) > MAX_BYTES:
+        raise RingError(
+            f"{what} has more than {MAX_BYTES // 2**20} MiB: leave out topics that are only called with a host's name as the"
+            " server, which needs no ring; or follow a store, which is asked for single topics (rpc_zmq_matchmaker = redis,"
+            " sentinel or consul)"
+        )
 
 
 def _check_topic(topic: object, hosts: list[object] | list[str]) -> None:

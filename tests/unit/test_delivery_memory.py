@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from messages import header
 
 from openstack_zeromq.delivery.bounds import ALL_TARGETS, Bounds, Shares
-from openstack_zeromq.delivery.seen import Seen
+from openstack_zeromq.delivery.origin import origin
+from openstack_zeromq.delivery.refusals import MOST, REMEMBERED_FOR, Refusals
+from openstack_zeromq.delivery.seen import MOST_ORIGINS, Seen
 from openstack_zeromq.delivery.timers import Timers
 from openstack_zeromq.wire import MessageId
 
@@ -50,6 +52,40 @@ def test_a_quiet_origin_is_forgotten_as_a_whole() -> None:
     assert MessageId(7, 1) in seen
     seen.tick(10.1)
     assert seen.empty
+
+
+def test_a_node_that_makes_up_origins_without_end_spoils_its_own_memory_only() -> None:
+    seen = Seen(10.0)
+    honest = MessageId(origin("n1", 1), 1)
+    seen.add(honest, 0.0)
+    for number in range(3 * MOST_ORIGINS):
+        seen.add(MessageId(origin("n2", number), 1), 1.0)
+    assert len(seen) == MOST_ORIGINS + 1
+    assert honest in seen
+    assert MessageId(origin("n2", 0), 1) not in seen
+    assert MessageId(origin("n2", 3 * MOST_ORIGINS - 1), 1) in seen
+    seen.tick(10.5)
+    assert len(seen) == MOST_ORIGINS
+    seen.tick(20.0)
+    assert seen.empty
+    seen.add(honest, 20.0)
+    assert honest in seen
+
+
+def test_refusals_are_remembered_for_a_while_and_the_oldest_forgotten_first() -> None:
+    refusals = Refusals()
+    for number in range(2 * MOST):
+        refusals.add(MessageId(1, number), 3, number / MOST)
+    assert len(refusals) == MOST
+    assert not refusals.has(MessageId(1, 0), 3)
+    assert refusals.has(MessageId(1, MOST), 3)
+    assert not refusals.has(MessageId(1, MOST), 4), "it is asked anew in a later round"
+    refusals.add(MessageId(1, MOST), 4, 2.0)
+    refusals.tick(1.5 + REMEMBERED_FOR)
+    assert len(refusals) == MOST // 2
+    assert refusals.has(MessageId(1, MOST), 4)
+    refusals.tick(2.0 + REMEMBERED_FOR)
+    assert len(refusals) == 0
 
 
 def test_a_target_has_room_for_so_many_messages_and_bytes_and_always_for_one() -> None:

@@ -186,6 +186,29 @@ def test_a_ring_of_four_megabytes_is_read(tmp_path: Path) -> None:
     assert RingMatchmaker(str(tmp_path / "ring.json"), str(tmp_path / "state")).hosts("compute") == tuple(hosts)
 
 
+def test_a_ring_that_is_too_large_is_refused_by_reader_and_writer_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_file, "MAX_BYTES", 2**20)
+    large = {f"topic{number}": [f"compute-{host:05d}" for host in range(13_000)] for number in range(6)}
+    remedy = "the ring has more than 1 MiB: leave out topics that are only called with a host's name as the server"
+    with pytest.raises(RingError, match=remedy):
+        ring_file.render(large)
+    path = tmp_path / "ring.json"
+    path.write_text(json.dumps({"compute": ["c1"]}))
+    matchmaker = RingMatchmaker(str(path), str(tmp_path / "state"))
+    path.write_text(json.dumps(large))
+    matchmaker.refresh()
+    assert remedy in matchmaker.problem
+    assert "the last good ring is kept" in matchmaker.problem
+    assert set(matchmaker.view.topics) == {"compute"}
+    ring_file.meta_path(path).write_bytes(b"{" + b" " * 2**20 + b"}")
+    path.write_text(json.dumps({"compute": ["c2"]}))
+    matchmaker.refresh()
+    assert "the ring's side-car has more than 1 MiB" in matchmaker.problem
+    matchmaker.close()
+
+
 def test_a_ring_that_could_not_be_read_for_a_moment_is_read_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matchmaker = _ring(tmp_path / "ring.json", compute=["c1"])
     ring_file.write(tmp_path / "ring.json", ring_file.render({"compute": ["c2"]}))
