@@ -82,9 +82,18 @@ def _show(answer: dict[str, Any]) -> None:
     _show_security(console, answer.get("security", {"mode": "none"}))
     _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])
+    for host, link in answer["links"].items():
+        if link["state"] != "up":
+            console.print(f"  [red]{escape(_about_link(host, link))}[/]", soft_wrap=True)
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
     counted = {name: count for name, count in answer["counters"].items() if count}
     console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
+
+
+def _about_link(host: str, link: dict[str, Any]) -> str:
+    """Where a link that is not up leads, since when it is so, and why."""
+    why = f": {link['why']}" if link.get("why") else ""
+    return f"{host} at {link.get('address', '?')} is {link['state']} for {link.get('since_s', 0)} s{why}"
 
 
 def _show_security(console: Console, security: dict[str, Any]) -> None:

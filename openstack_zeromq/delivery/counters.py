@@ -24,7 +24,7 @@ class Counter(StrEnum):
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
     REFUSED_KEYS = "refused_keys"  # connections whose key is not trusted, or that showed none
-    REFUSED_BY_PEERS = "refused_by_peers"  # connections to peers that ended in the handshake: one does not trust the other's key
+    REFUSED_BY_PEERS = "refused_by_peers"  # handshakes that a peer refused: one does not trust the other's key
     UNTRUSTED = "untrusted"  # hosts that were to be dialled and have no key that is trusted
     MISNAMED = "misnamed"  # messages in the name, or with a number, of another node than the one whose key the connection has
     CROWDS = "crowds"  # connections closed at once, for their address has zmq_connections_per_peer of them

@@ -12,6 +12,10 @@ from typing import NamedTuple
 BEATS_UNTIL_DOWN = 3
 CONNECT_WITHIN = 1.0
 
+REFUSED_FIRST = 0.1
+"""Seconds between a refused handshake and the next connection, doubled each time up to the `redial` of the link. A receiver that
+is killed in a handshake is back sooner than in two seconds; a wrong address is not to be dialled forty times a second."""
+
 
 class LinkState(Enum):
     CONNECTING = "connecting"
@@ -56,7 +60,7 @@ LinkAction = Ping | Dial | LinkUp | LinkDown | Close
 class Link:
     """One peer. `heartbeat`: seconds between two pings; `redial`: between two fresh connections while it is DOWN; `jitter()`
     gives a factor around 1, so that a fabric does not redial in step; `used`: when it last carried a message of ours;
-    `draining`: the peer would rather have no new work."""
+    `draining`: the peer would rather have no new work; `since`: when `state` began; `why`: the last reason for not being UP."""
 
     host: str
     opened: float
@@ -68,31 +72,49 @@ class Link:
     heard: float = 0.0
     used: float = 0.0
     draining: bool = False
+    since: float = 0.0
+    why: str = ""
+    _closed: bool = False
+    _refusals: int = 0
     _called: float = 0.0
     _ping_due: float = 0.0
     _redial_due: float = 0.0
 
     def open(self, now: float) -> list[LinkAction]:
         """First connection."""
-        self.used = self._called = now
+        self.used = self._called = self.since = now
         self._redial_due = now + self.redial * self.jitter()
         return [Dial(self.host), *self._ping(now)]
 
     def pong(self, incarnation: int, now: float) -> list[LinkAction]:
         """The peer answered."""
         self.heard = now
+        self._refusals, self._closed, self.why = 0, False, ""
         if self.state is LinkState.UP and incarnation == self.incarnation:
             return []
-        self.state, self.incarnation = LinkState.UP, incarnation
+        self._become(LinkState.UP, now)
+        self.incarnation = incarnation
         return [LinkUp(self.host)]
 
-    def cut(self, now: float) -> list[LinkAction]:
-        """The connection was ended on this side, for the peer is not to be talked to; it is dialled anew, should that change."""
+    def cut(self, why: str, now: float) -> list[LinkAction]:
+        """The connection was ended on this side, because the peer is not to be talked to; it is dialled anew if that changes."""
         self._redial_due = now
-        if self.state is LinkState.DOWN:
-            return []
-        self.state = LinkState.DOWN
-        return [LinkDown(self.host)]
+        return self._down(why, now)
+
+    def refused(self, why: str, now: float) -> list[LinkAction]:
+        """The handshake failed, and the connection was closed on this side: dial later, and each time later. The peer has a
+        moment to be there again before it counts as away."""
+        self._redial_due = now + min(self.redial, REFUSED_FIRST * 2.0 ** min(self._refusals, 16)) * self.jitter()
+        self._refusals += 1
+        self._closed, self.why = True, why
+        if self.state is LinkState.UP:
+            self._called = now
+            self._become(LinkState.CONNECTING, now)
+        return []
+
+    def cannot_dial(self, why: str) -> None:
+        """This side opened no connection; empty: it did."""
+        self.why = why or self.why
 
     def redial_now(self, now: float) -> list[LinkAction]:
         """The connection was ended on this side, to be opened anew at once."""
@@ -102,8 +124,9 @@ class Link:
         """The connection was lost, and is dialled again already. The peer has a moment to answer before it counts as away."""
         self._redial_due = now + self.redial * self.jitter()
         self._called = now
+        self._closed = False
         if self.state is LinkState.UP:
-            self.state = LinkState.CONNECTING
+            self._become(LinkState.CONNECTING, now)
         return self._ping(now)
 
     def silent_for(self, now: float) -> float:
@@ -114,19 +137,28 @@ class Link:
         """Time passed: ping, notice silence, dial again."""
         actions: list[LinkAction] = []
         if self.state is LinkState.UP and self.silent_for(now) >= BEATS_UNTIL_DOWN * self.heartbeat:
-            self.state = LinkState.DOWN
             self._redial_due = now
-            actions.append(LinkDown(self.host))
+            actions += self._down(f"no answer to {BEATS_UNTIL_DOWN} pings", now)
         elif self.state is LinkState.CONNECTING and now - self._called >= CONNECT_WITHIN:
-            self.state = LinkState.DOWN
-            actions.append(LinkDown(self.host))
-        if self.state is LinkState.DOWN and now >= self._redial_due:
+            actions += self._down(self.why or "no answer", now)
+        if (self.state is LinkState.DOWN or self._closed) and now >= self._redial_due:
             self._redial_due = now + self.redial * self.jitter()
+            self._closed = False
             actions.append(Dial(self.host))
             actions += self._ping(now)
         elif now >= self._ping_due:
             actions += self._ping(now)
         return actions
+
+    def _down(self, why: str, now: float) -> list[LinkAction]:
+        self.why = why
+        if self.state is LinkState.DOWN:
+            return []
+        self._become(LinkState.DOWN, now)
+        return [LinkDown(self.host)]
+
+    def _become(self, state: LinkState, now: float) -> None:
+        self.state, self.since = state, now
 
     def _ping(self, now: float) -> list[LinkAction]:
         self._ping_due = now + self.heartbeat

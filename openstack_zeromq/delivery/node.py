@@ -10,7 +10,7 @@ same way as one that crosses the network, only that no frame is sent in between.
 import math
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from openstack_zeromq.address import Channel
 from openstack_zeromq.delivery.apology import Apologies
@@ -33,6 +33,9 @@ WATCHED_SILENCE = 60.0
 
 UNHEARD = 10.0
 """Seconds after which a host that was never heard, and is down, is taken to have no pools: a restart takes less."""
+
+GONE_AFTER = UNHEARD
+"""Seconds for which a link is down before a host that the matchmaker does not know any more is taken for removed."""
 
 LAST_WORDS = 0.25
 """Seconds after a process ended in which what it said before may still come in."""
@@ -156,10 +159,20 @@ class Node:
             inner += self.outgoing.routes_changed(now)
         return self._settle(inner, now)
 
-    def peer_cut(self, host: str, now: float) -> list[Action]:
+    def peer_cut(self, host: str, why: str, now: float) -> list[Action]:
         """The connection to a peer was ended on this side."""
         link = self.links.get(host)
-        return [] if link is None else self._settle(link.cut(now), now)
+        return [] if link is None else self._settle(link.cut(why, now), now)
+
+    def peer_refused(self, host: str, why: str, now: float) -> list[Action]:
+        """The handshake with a peer failed, and the connection was closed on this side."""
+        link = self.links.get(host)
+        return [] if link is None else self._settle(link.refused(why, now), now)
+
+    def cannot_dial(self, host: str, why: str) -> None:
+        """This side opened no connection to a peer; `why` empty: it did."""
+        if (link := self.links.get(host)) is not None:
+            link.cannot_dial(why)
 
     def redial_peer(self, host: str, now: float) -> list[Action]:
         """The connection to a peer was ended on this side, to be opened anew at once."""
@@ -176,6 +189,13 @@ class Node:
     def routes_changed(self, now: float) -> list[Action]:
         """The matchmaker's view changed."""
         return self._settle(self.outgoing.routes_changed(now), now)
+
+    def close_gone_links(self, is_node: Callable[[str], bool], now: float) -> list[Action]:
+        """End the links to hosts that are down, that nothing waits for, and that the matchmaker (`is_node`) does not know."""
+        down = [host for host, link in self.links.items() if link.state is LinkState.DOWN and now - link.since > GONE_AFTER]
+        gone = [host for host in down if not is_node(host)]
+        busy = self.outgoing.in_flight() if gone else {}
+        return self._settle(self._close_links(host for host in gone if host not in busy), now)
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
@@ -270,7 +290,10 @@ class Node:
         """Those that carried nothing for a while and that nobody waits for; they open again when they are needed."""
         idle = [host for host, link in self.links.items() if now - link.used > self._facts.link_idle]
         busy = self.outgoing.in_flight() if idle else {}
-        closing = [host for host in idle if host not in busy]
+        return self._close_links(host for host in idle if host not in busy)
+
+    def _close_links(self, hosts: Iterable[str]) -> list[Close]:
+        closing = list(hosts)
         for host in closing:
             del self.links[host]
             self.pools.forget(host)

@@ -163,5 +163,9 @@ class Matchmaker(ABC):
         """Where `host`'s receiver listens; None when the store does not say."""
         return self.view.endpoint(host)
 
+    def is_node(self, name: str) -> bool:
+        """Whether a node of that name is mentioned at all."""
+        return self.view.is_node(name)
+
     def _find(self, topic: str) -> Topic | None:
         return self.view.topic(topic)

@@ -2,10 +2,19 @@
 
 With keys, only who has the key of a host is dialled as that host. A host whose key is being changed has two, and the one that it
 does not have is noticed at once.
+
+libzmq connects again 20 ms after a handshake that failed, for ever. So a connection whose handshake failed is closed here, and
+the link decides when the host is dialled again. What the failure means: the peer said no (its gate, or another protocol), or it
+closed the connection without a word, or it said nothing in time. A peer that was killed in the handshake closes it, too, and so
+does one that has another key; only the latter does so each time.
 """
 
+import errno
+import struct
+from collections import Counter as Counts
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import zmq
 
@@ -19,22 +28,36 @@ from openstack_zeromq.security.keys import KeyPair
 from openstack_zeromq.security.trust import Trust
 
 _KNOWN_PEERS = 10_000
+_EVENT = struct.Struct("=HI")
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+_WATCHED = _FAILED | zmq.EVENT_DISCONNECTED
 
-_WHY_REFUSED = {
-    True: "the handshake fails: {0} has another key than the one that is trusted here, or does not trust the one of this node;"
-    " compare `zmqctl keys list` on both",
-    False: "the handshake fails: {0} has another zmq_security, or something else listens there",
-}
+CLOSED_UNTIL_ALARM = 4
+"""Connections in a row that a host closed in the handshake before that counts as a refusal: as many as are made in 0.7 s. A
+host that is killed in a handshake closes one, or two."""
+
+
+class Redialled(NamedTuple):
+    """`host` was dialled again at once, as who has another of its keys."""
+
+    host: str
+
+
+class Refused(NamedTuple):
+    """The handshake with `host` failed, and the connection is closed."""
+
+    host: str
+    why: str
 
 
 @dataclass(slots=True)
 class _Dialled:
-    """A connection to a host: its name in frames, where to, as who has which key, and which keys the host turned out not to have.
-    `heard`: it has that key."""
+    """A connection to a host: its name in frames, where to (as libzmq got it, and as it is), as who has which key, and which keys
+    the host turned out not to have. `heard`: it has that key."""
 
     name: bytes
     endpoint: str
+    address: str
     key: str
     refused: frozenset[str]
     heard: bool = False
@@ -51,11 +74,13 @@ class Hosts:
         pair = identity.pair if identity is not None else KeyPair("", "")
         pace = sockets.Pace.of(settings)
         self.socket = sockets.dialing_router(ctx, settings.max_message_size, pace, pair.public, pair.secret)
-        self.refusals = sockets.monitor(ctx, self.socket, _FAILED)
+        self.refusals = sockets.monitor(ctx, self.socket, _WATCHED)
         self._dialer = sockets.Dialer(self.socket)
         self._dialled: dict[str, _Dialled] = {}
         self._host_of: dict[bytes, str] = {}
         self._introduced: dict[str, Endpoint] = {}
+        self._closed_by: Counts[str] = Counts()
+        self._endpoints: set[str] = set()
 
     def name_of(self, host: str) -> bytes | None:
         """The name of the connection to `host`; None: there is none."""
@@ -70,6 +95,12 @@ class Hosts:
         """It has the key as whose owner it was dialled."""
         if (dialled := self._dialled.get(host)) is not None:
             dialled.heard = True
+            self._closed_by.pop(host, None)
+
+    def address_of(self, host: str) -> str:
+        """Where `host` was dialled, or would be."""
+        dialled = self._dialled.get(host)
+        return "tcp://{}:{}".format(*self._endpoint(host)) if dialled is None else dialled.address
 
     def introduce(self, host: str, at: Endpoint) -> None:
         """`host` says where it listens: one that sends calls wants replies, whatever the matchmaker knows of it."""
@@ -77,36 +108,41 @@ class Hosts:
             self._introduced.clear()
         self._introduced[host] = at
 
-    def dial(self, host: str) -> None:
-        """Open a fresh connection to `host`, instead of the one there was."""
+    def dial(self, host: str) -> str:
+        """Open a fresh connection to `host`, instead of the one there was; why there is none, or empty."""
         keys = self._keys_of(host)
         if keys:
-            self._open(host, _best(keys, self._dialled.get(host)))
-            return
-        self.hang_up(host)
-        folder = self._settings.authorized_keys
-        self._report.bad(Counter.UNTRUSTED, host, f"{folder} has no key of it; put its public key there as {host}.pub")
+            return self._open(host, _best(keys, self._dialled.get(host)))
+        self._end(host)
+        why = f"{self._settings.authorized_keys} has no key of it; put its public key there as {host}.pub"
+        self._report.bad(Counter.UNTRUSTED, host, why)
+        return why
 
     def hang_up(self, host: str) -> None:
-        """Close the connection to `host`, if there is one."""
-        dialled = self._dialled.pop(host, None)
-        if dialled is not None:
-            del self._host_of[dialled.name]
-            self._dialer.close(dialled.name)
+        """Close the connection to `host`, if there is one, and forget what it did."""
+        self._end(host)
+        self._closed_by.pop(host, None)
 
-    def refused(self) -> list[str]:
-        """Handshakes have failed: try the next key of a host that has several. The hosts that were dialled again."""
-        again = []
+    def refused(self) -> list[Redialled | Refused]:
+        """Handshakes have failed: try the next key of a host that has several, or else close the connection."""
+        done: list[Redialled | Refused] = []
+        failed = set[str]()
         for frames in sockets.drain(self.refusals, 100):
+            event, value = _EVENT.unpack(frames[0])
             address = _plain(frames[1].decode("ascii", "replace"))
-            for host in [host for host, dialled in self._dialled.items() if _plain(dialled.endpoint) == address]:
-                refused = self._dialled[host].refused | {self._dialled[host].key}
-                if others := [key for key in self._keys_of(host) if key not in refused]:
-                    self._open(host, others[0], refused)
-                    again.append(host)
-                else:
-                    self._report.bad(Counter.REFUSED_BY_PEERS, host, _WHY_REFUSED[self._trust is not None].format(host))
-        return again
+            if event == zmq.EVENT_DISCONNECTED and address in failed:
+                failed.discard(address)  # the end of the connection whose handshake failed just before
+                continue
+            if event & _FAILED:
+                failed.add(address)
+            done += [self._failed(host, event, value) for host in self._whose(address, bool(event & _FAILED))]
+        return done
+
+    def _whose(self, address: str, is_failure: bool) -> list[str]:
+        """The hosts whose handshake at `address` that can have been: of several that are said to be there, those that were not
+        heard. A connection that was heard and ended is made again by libzmq."""
+        there = {host: dialled.heard for host, dialled in self._dialled.items() if _plain(dialled.address) == address}
+        return [host for host, heard in there.items() if not heard or (is_failure and len(there) == 1)]
 
     def trust_changed(self, trust: Trust) -> list[str]:
         """Hang up on those that would not be dialled so now; who that was."""
@@ -134,20 +170,62 @@ class Hosts:
         """The keys that `host` may have; an empty one where receivers have none."""
         return ("",) if self._trust is None else self._trust.trust.keys_of(host)
 
-    def _open(self, host: str, key: str, refused: frozenset[str] = frozenset()) -> None:
-        """Dial `host` as who has `key`, and none of those that were `refused`. What was refused before tells nothing of this
-        connection, and who else was refused will be again."""
-        self.hang_up(host)
+    def _open(self, host: str, key: str, refused: frozenset[str] = frozenset()) -> str:
+        """Dial `host` as who has `key`, and none of those that were `refused`; why that is not possible, or empty. What was
+        refused before tells nothing of this connection, and who else was refused will be again."""
+        self._end(host)
         for _ in sockets.drain(self.refusals, 1000):
             pass
         address, port = self._endpoint(host)
         try:
-            endpoint = sockets.tcp_endpoint(address, port)
+            endpoint = plain = sockets.tcp_endpoint(address, port)
+            while endpoint in self._endpoints:
+                endpoint = _twin(endpoint)
             name = self._dialer.open(endpoint, server_key=key)
         except (zmq.ZMQError, ValueError) as exc:
-            self._report.bad(Counter.UNREACHABLE, host, f"no connection to {address!r} port {port}: {exc}")
-            return
-        self._dialled[host], self._host_of[name] = _Dialled(name, endpoint, key, refused), host
+            why = f"no connection to {address!r} port {port}: {exc}"
+            self._report.bad(Counter.UNREACHABLE, host, why)
+            return why
+        self._dialled[host], self._host_of[name] = _Dialled(name, endpoint, plain, key, refused), host
+        self._endpoints.add(endpoint)
+        return ""
+
+    def _end(self, host: str) -> None:
+        dialled = self._dialled.pop(host, None)
+        if dialled is not None:
+            del self._host_of[dialled.name]
+            self._endpoints.discard(dialled.endpoint)
+            self._dialer.close(dialled.name)
+
+    def _failed(self, host: str, event: int, value: int) -> Redialled | Refused:
+        """The handshake with `host` failed."""
+        dialled = self._dialled[host]
+        refused = dialled.refused | {dialled.key}
+        if others := [key for key in self._keys_of(host) if key not in refused]:
+            self._open(host, others[0], refused)
+            return Redialled(host)
+        why, is_refusal = self._meaning(host, dialled.address, event, value)
+        if is_refusal:
+            self._report.bad(Counter.REFUSED_BY_PEERS, host, why)
+        self._end(host)
+        return Refused(host, why)
+
+    def _meaning(self, host: str, endpoint: str, event: int, value: int) -> tuple[str, bool]:
+        """Why a handshake failed, and whether that is how the host is set up, and not how it is just now."""
+        if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return f"{host} does not trust the key of this node; compare `zmqctl keys list` on both", True
+        if event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            return f"{host} has another zmq_security, or something else listens at {endpoint}", True
+        if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL and value == errno.EAGAIN:
+            return f"{endpoint} takes the connection and says nothing: its receiver stands still, or has no time", False
+        self._closed_by[host] += 1
+        if self._closed_by[host] < CLOSED_UNTIL_ALARM:
+            return f"{endpoint} closed the connection in the handshake", False
+        what = "zmq_security" if self._trust is None else "key than the one that is trusted here"
+        return (
+            f"{host} has another {what}, or something else listens at {endpoint}: it closes every connection in the handshake;"
+            " compare `zmqctl keys list` on both"
+        ), True
 
     def _endpoint(self, host: str) -> tuple[str, int]:
         """Where `host` listens: as the matchmaker says, or it said itself when it dialled us; or its name is its address."""
@@ -163,5 +241,12 @@ def _best(keys: Sequence[str], before: _Dialled | None) -> str:
 
 
 def _plain(endpoint: str) -> str:
-    """An endpoint as libzmq tells it, of IPv4 in whichever dress."""
-    return endpoint.replace("[::ffff:", "").replace("]:", ":").replace("[", "")
+    """An endpoint as libzmq shows it, of IPv4 in whichever form, and with zeros in front of the port (`_twin`) or without."""
+    address, _, port = endpoint.replace("[::ffff:", "").replace("]:", ":").replace("[", "").rpartition(":")
+    return f"{address}:{port.lstrip('0')}"
+
+
+def _twin(endpoint: str) -> str:
+    """Another name of `endpoint`. libzmq ends all connections to one name at once, but a wrong address may be another host's."""
+    address, _, port = endpoint.rpartition(":")
+    return f"{address}:0{port}"

@@ -37,6 +37,7 @@ from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.admin import Admin
+from openstack_zeromq.receiver.hosts import Redialled, Refused
 from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
@@ -57,6 +58,8 @@ _LOOK_EVERY = 0.5
 _BATCH = 32
 _REMEMBER = 600.0
 _STALL = 1.0
+_SHOWN_DOWN = 3
+"""Links that are down that the status line of the unit names; `zmqctl status` shows all."""
 
 
 class Receiver:
@@ -236,7 +239,14 @@ class Receiver:
             "services": len(node.clients),
             "draining_s": None if self._draining_since is None else round(now - self._draining_since, 1),
             "links": {
-                host: {"state": link.state.value, "in_flight": in_flight[host]} for host, link in sorted(node.links.items())
+                host: {
+                    "state": link.state.value,
+                    "in_flight": in_flight[host],
+                    "address": self._links.hosts.address_of(host),
+                    "since_s": round(now - link.since, 1),
+                    "why": "" if link.state is LinkState.UP else link.why,
+                }
+                for host, link in sorted(node.links.items())
             },
             **self._local.channels_shown(),
             "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
@@ -266,7 +276,12 @@ class Receiver:
         counts = f"{links.count(LinkState.UP)} of {len(links)} links up, {len(node.clients)} services"
         if self._draining_since is not None:
             counts += f", draining: {node.incoming.in_hand} messages for services here, {node.outgoing.pending} from them"
-        return f"{counts}; matchmaker {self._settings.matchmaker}: {self._problems.now or 'all is well'}"
+        down = [f"{host} ({link.why})" for host, link in node.links.items() if link.state is LinkState.DOWN]
+        wrong = [self._problems.now] if self._problems.now else []
+        if down:
+            more = f" and {len(down) - _SHOWN_DOWN} more" if len(down) > _SHOWN_DOWN else ""
+            wrong.append(f"no link to {', '.join(down[:_SHOWN_DOWN])}{more}")
+        return f"{counts}; matchmaker {self._settings.matchmaker}: {'; '.join(wrong) or 'all is well'}"
 
     def _wake(self) -> None:
         """From any thread; a full pipe wakes, too."""
@@ -300,8 +315,12 @@ class Receiver:
         if links.guests.monitor in ready:
             links.guests.watch()
         if links.hosts.refusals in ready:
-            for host in links.hosts.refused():
-                self._do(self._node.peer_redialled(host, now), now)
+            for what in links.hosts.refused():
+                match what:
+                    case Redialled():
+                        self._do(self._node.peer_redialled(what.host, now), now)
+                    case Refused():
+                        self._do(self._node.peer_refused(what.host, what.why, now), now)
         if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
         if self._wake_read.fileno() in ready:
@@ -321,7 +340,7 @@ class Receiver:
                 case Reply():
                     self._local.reply(action.client, action.message)
                 case Dial():
-                    self._links.hosts.dial(action.host)
+                    self._node.cannot_dial(action.host, self._links.hosts.dial(action.host))
                 case Ping():
                     self._links.ping(action.host)
                 case Close():
@@ -343,6 +362,7 @@ class Receiver:
             self._unit.reloading(now)
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
+        self._do(self._node.close_gone_links(self._matchmaker.is_node, now), now)
         self._problems.say("matchmaker", self._matchmaker.problem)
         if self._identity is not None and self._trust_watch is not None:
             self._look_who_is_trusted(self._identity.trust, now)
@@ -366,7 +386,7 @@ class Receiver:
             cut = self._links.trust_changed(folder.trust)
             LOG.info("keys of %s hosts are trusted now; cut off: %s", len(folder.trust.hosts), ", ".join(cut) or "nobody")
             for host in cut:
-                self._do(self._node.peer_cut(host, now), now)
+                self._do(self._node.peer_cut(host, "its key is not trusted here any more", now), now)
         self._links.guests.see_out()
 
     def _look_at_own_key(self, own: Identity, asked: bool, now: float) -> None:

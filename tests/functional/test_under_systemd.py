@@ -113,6 +113,20 @@ def test_it_is_ready_when_peers_and_services_can_come_and_says_how_it_is_until_i
     assert process.wait(20) == 0
 
 
+def test_the_status_line_names_a_link_that_is_down(
+    make_fabric: Callable[..., Fabric], launch: Callable[..., subprocess.Popen[str]], ear: Ear
+) -> None:
+    """Before: `0 of 1 links up, 1 services; matchmaker ring: all is well`."""
+    fabric = make_fabric(nodes=2, ring={"compute": ["n2"]}, start=False)
+    launch(fabric, NOTIFY_SOCKET=ear.path)
+    ear.hear("READY=1")
+    fabric.client("n1", "compute").prepare(server="n2").cast({}, "anything")
+    line = ""
+    while "no link" not in line:  # `hear` has an end of its own
+        line = ear.hear("STATUS=")[-1]
+    assert line == "STATUS=0 of 1 links up, 1 services; matchmaker ring: no link to n2 (no answer)"
+
+
 def test_a_loop_that_stands_still_sends_no_beat_though_the_process_lives(
     make_fabric: Callable[..., Fabric], launch: Callable[..., subprocess.Popen[str]], ear: Ear
 ) -> None:

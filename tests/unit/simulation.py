@@ -315,7 +315,12 @@ class Life:
 
     def shut_out_of(self, conn: "Conn") -> None:
         host = conn.to.name
-        if self.alive and self.conns.get(host) is conn:
+        if not self.alive or self.conns.get(host) is not conn:
+            return
+        if self.fabric.happens(0.5):
+            self._hang_up(host)
+            self.do(self.node.peer_refused(host, "the handshake failed", self.fabric.now))
+        else:
             self._dial(host)
             self.do(self.node.peer_redialled(host, self.fabric.now))
 

@@ -5,7 +5,7 @@ from messages import REMEMBER, ROOMY, TOPIC, consumer, message
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.link import Close, Dial
-from openstack_zeromq.delivery.node import LAST_WORDS, SILENCE, UNHEARD, WATCHED_SILENCE, Action, Node
+from openstack_zeromq.delivery.node import GONE_AFTER, LAST_WORDS, SILENCE, UNHEARD, WATCHED_SILENCE, Action, Node
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
@@ -150,3 +150,25 @@ def test_nobody_is_told_of_the_receivers_own_replies() -> None:
     assert node.peer_answers("a", [AnswerEntry(reply.id, Answer.TAKEN)], 2.0) == []
     assert not [action for action in actions if isinstance(action, Tell) and action.client == 0]
     assert node.outgoing.pending == 0
+
+
+def test_a_link_to_a_host_that_was_removed_does_not_linger() -> None:
+    node = _node("a")
+    node.client_message(1, message(1, Kind.CAST, ttl_ms=1000), 0.0)
+    assert "b" in node.links
+    node.tick(1.5)
+    down = node.links["b"].since
+    assert not node.close_gone_links(lambda _host: True, down + GONE_AFTER + 0.1), "the matchmaker knows it"
+    assert not node.close_gone_links(lambda _host: False, down + GONE_AFTER - 0.1), "it may be back in a moment"
+    closed = node.close_gone_links(lambda _host: False, down + GONE_AFTER + 0.1)
+    assert _of(Close, closed) == ["b"]
+    assert not node.links
+
+
+def test_a_link_to_a_host_that_was_removed_stays_while_a_message_may_be_there() -> None:
+    node = _node("a")
+    node.client_message(1, message(1, Kind.CAST), 0.0)
+    node.pong("b", 7, 0.1)
+    node.tick(5.0)
+    assert not node.close_gone_links(lambda _host: False, 5.0 + GONE_AFTER + 0.1)
+    assert "b" in node.links
