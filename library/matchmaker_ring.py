@@ -184,7 +184,9 @@ def plan(before: shape.Published | None, params: dict) -> shape.Published | None
     if state == "absent":
         after = edit.absent(old, topics, params["hosts_gone"], source)
     else:
-        after = (edit.exact if state == "exact" else edit.present)(old, topics, endpoints(params["hosts"]), source)
+        after = (edit.exact if state == "exact" else edit.present)(
+            old, topics, ring_file.strict_endpoints(params["hosts"]), source
+        )
     lost = edit.losses(old.ring, after.ring, params["floor"])
     if lost:
         which = "; ".join(
@@ -194,18 +196,6 @@ def plan(before: shape.Published | None, params: dict) -> shape.Published | None
             f"refused, as it looks like an accident: {which}; if it is meant, say so with floor=1, or in smaller steps"
         )
     return after
-
-
-def endpoints(hosts: dict) -> dict[str, ring_file.Endpoint]:
-    found = {}
-    for name, facts in hosts.items():
-        if not isinstance(facts, dict) or not facts.get("address"):
-            raise RefusedError(f"hosts: {name} has no address; write {name}: {{address: 192.0.2.1, port: 9501}}")
-        port = facts.get("port")
-        if port is not None and not (str(port).isdigit() and 0 < int(port) < 65536):
-            raise RefusedError(f"hosts: {name} has the port {port!r}: must be a number from 1 to 65535")
-        found[str(name)] = ring_file.Endpoint(str(facts["address"]), None if port is None else int(port))
-    return found
 
 
 def apply(disk: Disk, before: shape.Published | None, after: shape.Published | None) -> None:

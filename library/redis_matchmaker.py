@@ -15,7 +15,7 @@ try:
     from openstack_zeromq import options
     from openstack_zeromq.errors import ConfigError, ZeroMQError
     from openstack_zeromq.matchmaker.redis import registrations
-    from openstack_zeromq.matchmaker.ring_file import Endpoint
+    from openstack_zeromq.matchmaker.ring_file import Endpoint, strict_endpoints
 except ImportError:
     PACKAGE_IMPORT_ERROR = traceback.format_exc()
 else:
@@ -206,11 +206,7 @@ def check(asked: dict) -> None:
             raise ConfigError(f"topics: {topic} is a server of a topic, and a server cannot leave alone; name the topic")
         if not isinstance(hosts, list) or not all(isinstance(host, str) and host for host in hosts):
             raise ConfigError(f"topics: {topic} must have a list of host names")
-    for host, facts in asked["hosts"].items():
-        if not isinstance(facts, dict) or not facts.get("address"):
-            raise ConfigError(f"hosts: {host} has no address; write {host}: {{address: 192.0.2.1, port: 9501}}")
-        if not str(facts.get("port", 1)).isdigit() or not 0 < int(facts.get("port", 1)) < 65536:
-            raise ConfigError(f"hosts: {host} has the port {facts['port']!r}: must be a number from 1 to 65535")
+    strict_endpoints(asked["hosts"])
 
 
 async def work(asked: dict, settings: options.Settings, check_mode: bool) -> dict[str, object]:

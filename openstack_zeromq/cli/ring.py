@@ -68,7 +68,7 @@ def validate(files: tuple[Path, ...]) -> None:
     for file in files:
         fault = _fault(file)
         faults += bool(fault)
-        click.echo(f"{file}: {fault or 'a whole ring'}", err=bool(fault))
+        click.echo(f"{file}: {fault or _good(file)}", err=bool(fault))
     sys.exit(1 if faults else 0)
 
 
@@ -155,11 +155,18 @@ def _ask(settings: Settings, question: str, topic: str = "") -> dict[str, Any]:
         fail(str(exc))
 
 
+def _good(path: Path) -> str:
+    """What a file without a fault is."""
+    return "a side-car that counts, beside a whole ring" if ring_file.is_meta(ring_matchmaker.contents(path)) else "a whole ring"
+
+
 def _fault(path: Path) -> str:
-    """The first thing that is wrong with a ring or its side-car; empty: nothing."""
+    """The first thing that is wrong with a ring and its side-car; empty: nothing."""
     try:
         data = ring_matchmaker.contents(path)
         _strict(data)
+        if ring_file.is_meta(data):
+            return _fault_of_side_car(path, data)
         ring_file.parse(data)
     except (OSError, RingError) as exc:
         return _why(exc)
@@ -167,12 +174,22 @@ def _fault(path: Path) -> str:
     try:
         side_car = ring_matchmaker.contents(meta)
         shape.parse(data, side_car)
+        ring_file.check_meta(side_car)
         belongs = shape.belongs(ring_file.load_meta(side_car), data)
     except FileNotFoundError:
         return ""
     except (OSError, RingError) as exc:
         return f"its side-car {meta.name}: {_why(exc)}"
     return "" if belongs else f"its side-car {meta.name} has the sha256 of another ring and does not count; sync or deploy again"
+
+
+def _fault_of_side_car(path: Path, data: bytes) -> str:
+    """The first thing that is wrong with a side-car that was named instead of its ring."""
+    ring_file.check_meta(data)
+    name = path.name.replace(".meta.", ".")
+    if name == path.name:
+        return "this is a side-car, not a ring; it counts only beside its ring, as <ring>.meta.json"
+    return _fault(path.with_name(name))
 
 
 def _why(exc: OSError | RingError) -> str:

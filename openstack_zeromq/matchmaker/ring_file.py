@@ -10,8 +10,10 @@ Pure functions but for `write`, which replaces a file so that a reader sees the 
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -27,6 +29,10 @@ Ring = dict[str, tuple[str, ...]]
 MAX_BYTES = 16 * 1024 * 1024
 """Of a ring or side-car: 13 000 hosts in 60 topics. A receiver reads that in 0.3 s, in which it moves no message; 52 MiB, 13 000
 hosts in 200 topics, would take it 1.2 s and 600 MiB of memory."""
+
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +218,53 @@ def _own(handle: int, there: os.stat_result | None, owner: int | None, group: in
                 os.fchown(handle, uid, gid)
     if owner is not None or group is not None:
         os.fchown(handle, -1 if owner is None else owner, -1 if group is None else group)
+
+
+def strict_endpoints(hosts: Mapping[str, object]) -> dict[str, Endpoint]:
+    """Where hosts listen, as an operator wrote it: host -> {"address": str, "port": int}. A port may be text, as templates make it.
+
+    A receiver takes what it can of a side-car, so that a wrong address harms one host; an operator wants to know of it.
+
+    :raises RingError: nobody can reach one of them; the message names the host and the remedy.
+    """
+    found: dict[str, Endpoint] = {}
+    for host, facts in hosts.items():
+        if not isinstance(facts, Mapping) or not isinstance(address := facts.get("address"), str) or not address:
+            raise RingError(f"hosts: {host} has no address; write {host}: {{address: 192.0.2.1, port: 9501}}")
+        port = facts.get("port")
+        if port is not None and not (str(port).isdecimal() and 0 < int(str(port)) < 65536):
+            raise RingError(f"hosts: {host} has the port {port!r}: must be a number from 1 to 65535")
+        if not _is_possible(address):
+            raise RingError(
+                f"hosts: {host} has the impossible address {address!r}: must be an IP address of that host, or a host name that"
+                " all nodes resolve, without a port"
+            )
+        found[str(host)] = Endpoint(address, None if port is None else int(str(port)))
+    return found
+
+
+def check_meta(data: bytes) -> None:
+    """:raises RingError: a host of a side-car cannot be reached where it says."""
+    strict_endpoints(load_meta(data).get("hosts", {}))
+
+
+def is_meta(data: bytes) -> bool:
+    """Whether these are the bytes of a side-car, and not of a ring."""
+    try:
+        facts = load_meta(data)
+    except RingError:
+        return False
+    return isinstance(facts.get("hosts"), dict) and isinstance(facts.get("sha256"), str)
+
+
+def _is_possible(address: str) -> bool:
+    """Whether that is an IP address or a host name. One that ends in a number was meant to be an IP address."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        labels = address.split(".")
+        return len(address) <= _LONGEST_NAME and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+    return "%" not in address and not found.is_unspecified and not found.is_multicast
 
 
 def _dump(document: object) -> bytes:

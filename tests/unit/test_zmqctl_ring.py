@@ -112,3 +112,36 @@ def test_the_faults_of_a_side_car_are_named(tmp_path: Path) -> None:
         assert words in done.output
     for nothing in (tmp_path, tmp_path / "none.json"):
         assert _run("validate", nothing).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.0.0.300", "1.2.3", "10.0.0.1:9501", "http://c1", "c 1", "-c1", "::", "224.0.0.1", "fe80::1%eth0", "a" * 64],
+)
+def test_validate_refuses_a_side_car_with_an_impossible_address(tmp_path: Path, address: str) -> None:
+    path = _write(tmp_path / "ring.json", Published({"compute": ("c1",)}, {"c1": Endpoint(address, 9501)}, source="me"))
+    done = _run("validate", path)
+    assert done.exit_code == 1
+    assert f"its side-car ring.meta.json: hosts: c1 has the impossible address {address!r}" in done.output
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1", "c1", "c1.example.com", "node_1", "127.0.0.1"])
+def test_validate_takes_every_address_that_can_be_dialled(tmp_path: Path, address: str) -> None:
+    path = _write(tmp_path / "ring.json", Published({"compute": ("c1",)}, {"c1": Endpoint(address, None)}, source="me"))
+    assert _run("validate", path).exit_code == 0
+
+
+def test_validate_knows_a_side_car_that_is_named_instead_of_its_ring(tmp_path: Path) -> None:
+    """Before: `ring topic 'generation': hosts must be a non-empty list`."""
+    path = _write(tmp_path / "ring.json")
+    meta = ring_file.meta_path(path)
+    assert _run("validate", meta).output == f"{meta}: a side-car that counts, beside a whole ring\n"
+    moved = meta.rename(tmp_path / "facts.json")
+    done = _run("validate", moved)
+    assert done.exit_code == 1
+    assert "this is a side-car, not a ring; it counts only beside its ring, as <ring>.meta.json" in done.output
+    moved.rename(meta)
+    path.write_text('{"compute": ["c9"]}')
+    assert "has the sha256 of another ring" in _run("validate", meta).output
+    path.unlink()
+    assert "No such file" in _run("validate", meta).output
