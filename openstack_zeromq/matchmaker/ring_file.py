@@ -221,7 +221,7 @@ def _own(handle: int, there: os.stat_result | None, owner: int | None, group: in
 
 
 def strict_endpoints(hosts: Mapping[str, object]) -> dict[str, Endpoint]:
-    """Where hosts listen, as an operator wrote it: host -> {"address": str, "port": int}. A port may be text, as templates make it.
+    """Where hosts listen, as an operator wrote it: host -> {"address": str, "port": int}. A port may be text, out of a template.
 
     A receiver takes what it can of a side-car, so that a wrong address harms one host; an operator wants to know of it.
 
