@@ -3,7 +3,8 @@
 The wheel of the checkout lies in a directory named for the sha256 of the sources, so unchanged sources need no work
 and no version bump. It is built in a copy: nothing is written into the checkout, no stale build/ gets in. The archive
 for one kind of node has a directory beside it, named for what went into it; pip itself is in it, so a node needs a
-bare python.
+bare python. What the checkout needs lies in a directory of its own, named for the requirements: a new version with the
+same requirements fetches nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.parser import Parser
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -31,6 +34,8 @@ description:
   - Builds the wheel of a checkout, unless that was done for the same sources before.
   - Fetches the wheels of all it needs, for a python that need not be this one, and packs all of them.
   - Reproducible, the same sources and the same fetched wheels give the same bytes.
+  - What was fetched for the same requirements before is used again. For newer versions of it remove C(requirements-*) below
+    O(path).
 author: openstack-zeromq maintainers
 options:
   source:
@@ -198,25 +203,50 @@ def built(source: Path, files: list[str], place: Path) -> Path:
 
 
 def gather(asked: dict, wheel: Path, archive: Path) -> None:
-    """Fetch what `wheel` needs on the node, and pack all of it."""
+    """Pack `wheel` and all it needs on the node."""
+    others = fetched(asked, wheel, archive.parents[1])
+    with tempfile.TemporaryDirectory(prefix=".gather-", dir=archive.parents[1]) as scratch:
+        packed = Path(scratch) / "archive.tar"
+        with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as pack:
+            for file in sorted([wheel, *others.iterdir()], key=lambda file: file.name):
+                pack.add(file, file.name, filter=_plain)
+        archive.parent.mkdir(exist_ok=True)
+        packed.replace(archive)
+
+
+def fetched(asked: dict, wheel: Path, shelf: Path) -> Path:
+    """Return the directory of the wheels that `wheel` needs on the node; they are fetched unless that was done before.
+
+    Put in place with one rename, so a directory is complete or not there.
+    """
+    place = shelf / f"requirements-{requirements_digest(asked, wheel)}"
+    if place.is_dir():
+        return place
     target = asked["target"]
     extras = f"[{','.join(sorted(asked['extras']))}]" if asked["extras"] else ""
-    with tempfile.TemporaryDirectory(prefix=".gather-", dir=archive.parents[1]) as scratch:
-        fetched = Path(scratch) / "wheels"
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=shelf) as scratch:
+        fresh = Path(scratch) / "wheels"
         _pip(
             f"fetch what {wheel.name} needs",
             [
                 *(sys.executable, "-c", PIP_FOR_ANOTHER_PYTHON, json.dumps(target["markers"])),
-                *("download", "--dest", str(fetched), "--only-binary=:all:", *tags(target), *asked["pip_arguments"]),
+                *("download", "--dest", str(fresh), "--only-binary=:all:", *tags(target), *asked["pip_arguments"]),
                 *(f"{wheel}{extras}", "pip", *asked["requirements"]),
             ],
         )
-        packed = Path(scratch) / "archive.tar"
-        with tarfile.open(packed, "w", format=tarfile.PAX_FORMAT) as pack:
-            for file in sorted(fetched.iterdir()):
-                pack.add(file, file.name, filter=_plain)
-        archive.parent.mkdir(exist_ok=True)
-        packed.replace(archive)
+        (fresh / wheel.name).unlink()
+        fresh.rename(place)
+    return place
+
+
+def requirements_digest(asked: dict, wheel: Path) -> str:
+    """Return a digest of all that decides what `wheel` needs on the node: the version of `wheel` does not."""
+    with zipfile.ZipFile(wheel) as content:
+        name = next(name for name in content.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(content.read(name).decode())
+    stated = sorted(metadata.get_all("Requires-Dist") or ())
+    decides = [stated, sorted(asked["extras"]), sorted(asked["requirements"]), asked["target"], asked["pip_arguments"]]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def tags(target: dict) -> Iterator[str]:

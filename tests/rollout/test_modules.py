@@ -145,6 +145,18 @@ class TestWheelhouse:
         assert told["failed"]
         assert "TOMLDecodeError" in told["msg"]
 
+    def test_a_new_version_with_the_same_requirements_fetches_nothing(self, gather, source):
+        first = gather(1, extras=["more"])
+        project = source / "pyproject.toml"
+        project.write_text(project.read_text().replace('version = "1"', 'version = "2"'))
+        shelf = Path(first["archive"]).parents[1]
+        before = {path.name: path.stat().st_mtime_ns for path in shelf.glob("requirements-*/*.whl")}
+        second = gather(2, extras=["more"])
+        assert {path.name: path.stat().st_mtime_ns for path in shelf.glob("requirements-*/*.whl")} == before != {}
+        assert set(second["wheels"]) - set(first["wheels"]) == {"tiny-2-py3-none-any.whl"}
+        project.write_text(project.read_text().replace("click", "click<8.2"))
+        assert not any("click-8.2" in name for name in gather(3, extras=["more"])["wheels"]), "other requirements do"
+
     def test_missing_checkout_is_refused(self, gather, source):
         (source / "pyproject.toml").unlink()
         assert "source must be a checkout" in gather()["msg"]
@@ -216,6 +228,32 @@ class TestWheelVenv:
         assert not again["changed"], "a rollback that was interrupted can be repeated"
         assert hold(two, state="active")["changed"]
         assert self.answer(tmp_path) == 2
+
+    def test_what_did_not_change_is_copied_from_the_release_before(self, hold, gather, tmp_path):
+        asked = {"requirements": ["tiny[more]", "supervisor"]}
+        first = hold(gather(1, extras=["more"], requirements=["supervisor"]), **asked)
+        assert first["copied"] == []
+        second = hold(gather(2, extras=["more"], requirements=["supervisor"]), state="active", **asked)
+        assert {name.partition("-")[0] for name in second["copied"]} >= {"click", "supervisor"}
+        assert not any(name.startswith("tiny-") for name in second["copied"])
+        assert self.answer(tmp_path) == 2
+        old, new = Path(first["release"]), Path(second["release"])
+        (packages,) = new.glob("lib/python*/site-packages")
+        assert (packages / "click" / "core.py").stat().st_nlink == 1, "a copy: what happens to one release stays there"
+        assert str(new) in (new / "bin" / "supervisord").read_text()
+        assert str(old) not in (new / "bin" / "supervisord").read_text()
+        subprocess.run([new / "bin" / "supervisord", "--version"], check=True, capture_output=True)
+
+    def test_a_package_that_is_not_as_installed_is_not_copied(self, hold, gather):
+        asked = {"requirements": ["tiny[more]"]}
+        first = hold(gather(1, extras=["more"]), **asked)
+        (module,) = Path(first["release"]).glob("lib/python*/site-packages/click/core.py")
+        with module.open("a") as file:
+            file.write("# mended by hand\n")
+        second = hold(gather(2, extras=["more"]), **asked)
+        assert second["copied"] == []
+        (module,) = Path(second["release"]).glob("lib/python*/site-packages/click/core.py")
+        assert "mended by hand" not in module.read_text()
 
     def test_without_a_release_before_there_is_no_way_back(self, hold, gather):
         one = gather(1)
