@@ -7,6 +7,8 @@ none and is repeated. Several inventory hosts may share one environment on one m
 Packages whose wheels are the same as those of a release that is there are copied from it, file by file as their records say
 and only while their digests are right; pip installs the rest. A copy, no hard links: nothing that happens to one release
 can reach the one that a rollback needs. Most of the time of an installation goes into compiling, which a copy saves.
+
+Daemons and services of other users run what is installed here, so everybody may read it, whatever root's umask is.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 import tempfile
@@ -37,6 +40,7 @@ description:
   - O(path) is a symbolic link to the active release. The first release is active at once, others when O(state=active).
   - Does nothing while the release is there, with the same wheels, requirements and interpreter.
   - Packages whose wheels did not change are copied from a release that is there already; pip installs the others.
+  - Everybody may read and run what is installed, whatever the umask is; where that is not so any more it is restored.
 author: openstack-zeromq maintainers
 options:
   path:
@@ -121,6 +125,8 @@ ARGUMENT_SPEC = {
 INSTALLED = ".installed.json"
 CHUNK = 1 << 20
 """Bytes that are read at a time."""
+READABLE = 0o022
+"""The umask under which everybody may read, and only the owner write."""
 
 
 class VenvError(Exception):
@@ -164,7 +170,7 @@ def main() -> None:
         if module.check_mode:
             changed, release = act(asked, places, dry=True, copied=copied)
         else:
-            with alone(places.releases):
+            with umask(READABLE), alone(places.releases):
                 changed, release = act(asked, places, dry=False, copied=copied)
     except VenvError as fault:
         module.fail_json(msg=str(fault))
@@ -197,11 +203,13 @@ def act(asked: dict, places: Places, dry: bool, copied: list[str]) -> tuple[bool
         )
     version = run(asked["python"], "-c", "import sys; print(sys.version)").strip()
     release = places.releases / named_for(asked, version)
+    changed = open_to_all(places.releases, dry)
     if asked["state"] == "previous":
-        return go_back(places, release, dry), release
-    changed = not _installed(release)
-    if changed and not dry:
+        return go_back(places, release, dry) or changed, release
+    missing = not _installed(release)
+    if missing and not dry:
         copied += install(asked, version, places, release)
+    changed = missing or changed
     if asked["state"] == "active" or places.active is None or not _installed(places.active):
         changed = activate(places, release, dry) or changed
     if not dry and changed:
@@ -304,6 +312,28 @@ def unpack(pack: tarfile.TarFile, place: Path) -> None:
                 shutil.copyfileobj(content, file)
 
 
+def open_to_all(top: Path, dry: bool) -> bool:
+    """Let everybody read what lies below `top`, and run what its owner may run; True when somebody could not."""
+    closed = [(path, mode) for path, mode in _modes(top) if mode != _opened(mode)]
+    for path, mode in () if dry else closed:
+        os.chmod(path, _opened(mode))
+    return bool(closed)
+
+
+def _modes(top: Path) -> Iterator[tuple[str, int]]:
+    """`top`, and each file and directory below it, with its mode; links have none of their own."""
+    if top.is_dir():
+        yield str(top), top.stat().st_mode
+    for folder, _, _ in os.walk(top):
+        with os.scandir(folder) as entries:
+            yield from ((entry.path, entry.stat().st_mode) for entry in entries if not entry.is_symlink())
+
+
+def _opened(mode: int) -> int:
+    runs = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH if mode & stat.S_IXUSR else 0
+    return mode | stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH | runs
+
+
 def activate(places: Places, release: Path, dry: bool) -> bool:
     """Turn the link; True when it pointed elsewhere."""
     before = places.active
@@ -354,6 +384,16 @@ def run(*command: str) -> str:
     return subprocess.run(  # noqa: S603 - our own arguments, no shell
         command, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ).stdout
+
+
+@contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """What is made meanwhile, by commands too, has the modes that `mask` leaves."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ Runs under the interpreter of the environment that holds the package.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -26,6 +27,7 @@ description:
     and cuts off whose key is not there any more.
   - A host of O(hosts) whose keys are not given keeps the file that it has, so that a run that is limited to some nodes does not
     cut off the others. Files of all other hosts are removed.
+  - The folder and its files can be read by everybody, whatever the umask is; where that is not so any more it is restored.
   - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
 author: openstack-zeromq maintainers
 options:
@@ -94,12 +96,13 @@ def main() -> None:
         wanted = trust.planned(before, asked["keys"], asked["hosts"])
         if not module.check_mode:
             trust.write(folder, before, wanted)
+        closed = restore_modes(module, folder, wanted)
     except ZeroMQError as fault:
         module.fail_json(msg=str(fault))
     except OSError as fault:
         module.fail_json(msg=f"{folder}: {fault.strerror}")
     module.exit_json(
-        changed=wanted != before,
+        changed=wanted != before or closed,
         written=sorted(host for host, text in wanted.items() if before.get(host) != text),
         removed=sorted(before.keys() - wanted.keys()),
         unknown=sorted(set(asked["hosts"]) - wanted.keys()),
@@ -111,6 +114,15 @@ def main() -> None:
             "after_header": str(folder),
         },
     )
+
+
+def restore_modes(module: AnsibleModule, folder: Path, hosts: Iterable[str]) -> bool:
+    """Let the receiver's user read the folder and the files of `hosts`; True when it could not."""
+    changed = False
+    for path, mode in ({folder: "0755"} | {folder / f"{host}.pub": "0644" for host in hosts}).items():
+        if path.exists():
+            changed = module.set_mode_if_different(str(path), mode, changed)
+    return changed
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def write_secret(path: Path, pair: KeyPair, host: str) -> None:
 
     The owner is who calls this, or, where root replaces a file, whose it was.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_folder(path.parent)
     owner = _owner(path)
     text = f"# The secret key of node {host}. It never leaves this node; its public half is given to the others.\n{pair.secret}\n"
     _replace(path, text, SECRET_MODE, owner)
@@ -84,9 +84,7 @@ def read_public(path: Path) -> tuple[str, ...]:
 
 def write_public(path: Path, keys: tuple[str, ...], host: str) -> None:
     """Put `keys` into `path`, whole or not at all. Everybody may read it and the folder that is made, whatever the umask says."""
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True)
-        path.parent.chmod(0o755)
+    _make_folder(path.parent)
     _replace(path, public_text(keys, host), PUBLIC_MODE, None)
 
 
@@ -119,6 +117,15 @@ def _keys(path: Path, text: bytes) -> tuple[str, ...]:
 def _from_systemd(path: Path) -> bool:
     """A credential (systemd.exec(5)) is for this process alone, whatever its mode says: an access list decides."""
     return (directory := os.environ.get("CREDENTIALS_DIRECTORY")) is not None and path.is_relative_to(directory)
+
+
+def _make_folder(path: Path) -> None:
+    """Make `path` and its parents where they are missing. Everybody may enter them, whatever the umask says: root often makes
+    the folder, and the receiver's user reads there."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
 
 
 def _owner(path: Path) -> tuple[int, int] | None:

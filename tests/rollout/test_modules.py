@@ -168,6 +168,12 @@ def shelf(tmp_path_factory):
     return tmp_path_factory.mktemp("shelf")
 
 
+def closed_to_others(top):
+    """Files that others may not read, directories that they may not enter, programs that they may not run."""
+    modes = {path: path.stat().st_mode for path in (top, *top.rglob("*")) if not path.is_symlink()}
+    return [path for path, mode in modes.items() if not mode & 0o004 or (mode & 0o100 and not mode & 0o001)]
+
+
 class TestWheelVenv:
     @pytest.fixture
     def gather(self, gather, shelf):
@@ -213,6 +219,26 @@ class TestWheelVenv:
         assert self.answer(tmp_path) == 2
         assert Path(made["marker"]).stat().st_mtime_ns > before
         assert not hold(two, state="active")["changed"]
+
+    def test_everybody_may_read_it_whatever_the_umask_is_and_again_when_somebody_closed_it(self, hold, gather, tmp_path):
+        one = gather(1)
+        before = os.umask(0o077)
+        try:
+            assert hold(one)["changed"]
+            assert os.umask(0o077) == 0o077, "it is as it was"
+            assert closed_to_others(tmp_path / "venv.releases") == []
+            assert not hold(one)["changed"]
+
+            subprocess.run(["chmod", "-R", "go-rwx", tmp_path / "venv.releases"], check=True)
+            closed = closed_to_others(tmp_path / "venv.releases")
+            assert closed
+            assert hold(one, check=True)["changed"]
+            assert closed_to_others(tmp_path / "venv.releases") == closed
+            assert hold(one, state="active")["changed"]
+            assert closed_to_others(tmp_path / "venv.releases") == []
+            assert not hold(one, state="active")["changed"]
+        finally:
+            os.umask(before)
 
     def test_one_goes_back_to_the_release_before_once_and_forth_again(self, hold, gather, tmp_path):
         hold(gather(1))

@@ -60,6 +60,32 @@ def test_the_readme_names_every_input(role):
     assert not missing
 
 
+WRITES = {"assemble", "blockinfile", "copy", "file", "get_url", "lineinfile", "replace", "template", "unarchive"}
+
+
+def tasks_of(document):
+    """Each task of a file, those in blocks and plays too."""
+    for item in document or []:
+        parts = [item.get(name) for name in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers")]
+        for part in parts:
+            yield from tasks_of(part)
+        if not any(parts):
+            yield item
+
+
+def test_every_task_that_writes_says_with_which_mode():
+    """Without one the umask of root decides, and no later run restores what it was meant to be."""
+    written = []
+    for file in sorted((*CHECKOUT.glob("roles/*/tasks/*.yml"), *CHECKOUT.glob("playbooks/**/*.yml"))):
+        for task in tasks_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            for name in WRITES & {key.removeprefix("ansible.builtin.") for key in task}:
+                arguments = task[f"ansible.builtin.{name}"]
+                if arguments.get("state") != "absent":
+                    written.append((f"{file.relative_to(CHECKOUT)}: {task['name']}", "mode" in arguments))
+    assert len(written) > 20
+    assert [where for where, has_mode in written if not has_mode] == []
+
+
 def test_private_variables_are_named_so(role):
     for name in read(role, "vars/main.yml"):
         assert name.startswith(f"__{role.name}_")

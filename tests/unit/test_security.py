@@ -140,10 +140,13 @@ def test_everybody_may_read_public_keys_whatever_the_umask_says(tmp_path: Path, 
     before = os.umask(mask)
     try:
         keys.write_public(tmp_path / "authorized" / "n1.pub", (MINE.public,), "n1")
+        keys.write_secret(tmp_path / "etc" / "zeromq" / "node.key", MINE, "n1")
     finally:
         os.umask(before)
     assert (tmp_path / "authorized").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "authorized" / "n1.pub").stat().st_mode & 0o777 == 0o644
+    folders = (tmp_path / "etc", tmp_path / "etc" / "zeromq")
+    assert [path.stat().st_mode & 0o777 for path in (*folders, folders[1] / "node.key")] == [0o755, 0o755, 0o600]
 
 
 def test_hosts_of_which_nothing_is_said_keep_what_they_have_and_others_go() -> None:
