@@ -1,7 +1,7 @@
 """Keep a program running under a supervisord of its own.
 
-Read (what runs, since when) -> plan (pure: `plan`) -> apply. A program is restarted when a file it depends on is
-newer than the process: a restart that was due survives a run that failed before it. Speaks supervisor's
+Read (what runs, with what) -> plan (pure: `plan`) -> apply. A program is restarted when a file it depends on is
+another than the process was started with: a restart that was due survives a run that failed before it. Speaks supervisor's
 XML-RPC over its unix socket with the standard library, so it works under any python, also while the package's
 environment is missing or half made. Processes that a killed supervisord left behind are ended first.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import configparser
 import glob
 import http.client
+import json
 import os
 import shlex
 import signal
@@ -20,9 +21,9 @@ import time
 
 # Spoken with our own supervisord, over a unix socket that only its user may open.
 import xmlrpc.client  # nosec B411
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -53,7 +54,9 @@ options:
     choices: [started, absent]
     default: started
   newer:
-    description: Restart the program when one of these files changed after it started.
+    description:
+      - Restart the program when one of these files changed after it started. This is remembered in C(started), beside O(config),
+        so that the machine's clock may jump.
     type: list
     elements: path
     default: []
@@ -123,6 +126,8 @@ ALIVE = ("STARTING", "RUNNING")
 DOWN = ("STOPPED", "EXITED", "FATAL")  # what remains, BACKOFF and STOPPING, has to come to rest first
 ALREADY_STARTED = 60  # supervisor.xmlrpc.Faults
 POLL_INTERVAL = 0.05
+DAEMON = "supervisord"
+"""Under which name it is remembered with what supervisord itself was started."""
 
 
 class SupervisedError(Exception):
@@ -139,6 +144,7 @@ class Snapshot:
     program: str | None = None  # the state that supervisord has it in
     outdated: bool = False  # a file that the program depends on is newer
     strays: tuple[int, ...] = ()  # left behind by a supervisord that was killed
+    stamps: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)  # what each is made of, by its name
 
     @property
     def known(self) -> bool:
@@ -163,6 +169,7 @@ def main() -> None:
                 supervisor.apply(action, asked["program"])
             if asked["state"] == "started":
                 supervisor.wait_until_running(asked["program"])
+            remember(supervisor, found, asked)
         pid = supervisor.pid_of(asked["program"]) if asked["state"] == "started" else 0
     except (SupervisedError, OSError, configparser.Error, xmlrpc.client.Error, http.client.HTTPException) as fault:
         module.fail_json(msg=f"{asked['config']}: {fault}")
@@ -171,21 +178,33 @@ def main() -> None:
 
 def look(supervisor: Supervisor, asked: dict, due: bool) -> Snapshot:
     """Ask the system what there is; changes nothing (supervisord only reads its files again). `due`: a restart is."""
-    daemon = supervisor.daemon()
+    daemon, program = supervisor.daemon(), asked["program"]
     strays = tuple(supervisor.strays(daemon))
+    stamps = {DAEMON: stamps_of([asked["config"]]), **({program: stamps_of(asked["newer"])} if program else {})}
     if daemon is None:
-        return Snapshot(daemon=None, strays=strays)
-    program = asked["program"]
+        return Snapshot(daemon=None, strays=strays, stamps=stamps)
     info = supervisor.info(program)
     pid = info["pid"] if info else 0
     return Snapshot(
         daemon=daemon,
-        daemon_outdated=newer_than(daemon, [asked["config"]]),
+        daemon_outdated=supervisor.started(DAEMON).outdated(process_of(daemon), since(daemon), stamps[DAEMON]),
         redefined=supervisor.reread(program),
         program=info["statename"] if info else None,
-        outdated=due or (pid > 0 and newer_than(pid, asked["newer"])),
+        outdated=due or (pid > 0 and supervisor.started(program).outdated(process_of(pid), since(pid), stamps[program])),
         strays=strays,
+        stamps=stamps,
     )
+
+
+def remember(supervisor: Supervisor, found: Snapshot, asked: dict) -> None:
+    """What runs now was started with the files that were found."""
+    program = asked["program"]
+    if asked["state"] == "absent":
+        supervisor.started(program or DAEMON).forget()
+        return
+    for name, pid in ((DAEMON, supervisor.daemon()), (program, supervisor.pid_of(program))):
+        if pid:
+            supervisor.started(name).remember(process_of(pid), found.stamps[name])
 
 
 def plan(found: Snapshot, state: str, program: str | None) -> list[str]:
@@ -248,6 +267,10 @@ class Supervisor:
         self._parsed = self._parse()
         self._socket = self._parsed.get("unix_http_server", "file", fallback=None)
         self._rpc = self._connect()
+
+    def started(self, name: str) -> Started:
+        """What is remembered of the program of this name, or of supervisord itself."""
+        return Started(self.config.parent / "started" / f"{name}.json")
 
     def daemon(self) -> int | None:
         """The pid of the supervisord that answers."""
@@ -410,10 +433,74 @@ def lineage(process: Process, found: dict[int, Process]) -> Iterator[int]:
         pid = found[pid].parent
 
 
-def newer_than(pid: int, files: list[str]) -> bool:
-    """Whether one of `files`, or what a link among them names, changed after process `pid` started."""
-    started = time.time() - uptime() + int(stat_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
-    return any(look(file).st_mtime > started for file in files if os.path.exists(file) for look in (os.stat, os.lstat))
+class Started:
+    """The files that processes were started with, each with the stamp that it had then.
+
+    Stamps are compared for equality, so no clock decides: a node's clock may have run ahead, or been set back, since. Only of a
+    process that was started by somebody else with other files it is asked what is later.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._known: dict[str, dict] = {}
+        with suppress(OSError, ValueError):
+            read = json.loads(record.read_text(encoding="utf-8"))
+            if isinstance(read, dict):
+                self._known = {file: said for file, said in read.items() if isinstance(said, dict)}
+
+    def outdated(self, process: str, moment: float, stamps: Mapping[str, list[int]]) -> bool:
+        """Whether a file changed after `process` started, at `moment` by the present clock."""
+        return any(self._changed(process, moment, file, stamp) for file, stamp in stamps.items())
+
+    def _changed(self, process: str, moment: float, file: str, stamp: list[int]) -> bool:
+        known = self._known.get(file, {})
+        if known.get("stamp") == stamp:
+            return False  # a later process has read it as it is, too
+        if known.get("process") == process:
+            return True
+        return max(stamp[:2]) / 1e9 > moment
+
+    def remember(self, process: str, stamps: Mapping[str, list[int]]) -> None:
+        """`process` was started with these files."""
+        said = {**self._known, **{file: {"process": process, "stamp": stamp} for file, stamp in stamps.items()}}
+        if said == self._known:
+            return
+        self._known = said
+        self._record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fresh = self._record.with_name(f".{self._record.name}.new")
+        fresh.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        fresh.replace(self._record)
+
+    def forget(self) -> None:
+        """Leave nothing behind, empty directories included."""
+        self._record.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.removedirs(self._record.parent)
+
+
+def stamps_of(files: Iterable[str]) -> dict[str, list[int]]:
+    """Each of `files` that is there: when it changed (of a symbolic link also when what it names did), and its size."""
+    found = {}
+    for file in filter(None, files):
+        with suppress(OSError):
+            named = os.stat(file)
+            found[file] = [os.lstat(file).st_mtime_ns, named.st_mtime_ns, named.st_size]
+    return found
+
+
+def boot() -> str:
+    """Names this run of the machine: what counts from its start counts with this only."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def process_of(pid: int) -> str:
+    """Names process `pid`, and no other that has that number later."""
+    return f"{boot()} {pid} {stat_fields(pid)[19]}"
+
+
+def since(pid: int) -> float:
+    """When process `pid` started (seconds, wall clock)."""
+    return time.time() - uptime() + int(stat_fields(pid)[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def stat_fields(pid: int) -> list[str]:

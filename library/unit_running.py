@@ -1,18 +1,21 @@
 """Keep a systemd unit running, with what is installed and configured now.
 
 Read (systemctl show) -> plan (pure: `plan`) -> apply. A service is restarted when its unit, or a file it depends on, is
-newer than its main process: a restart that was due survives a run that failed before it. The sockets that it is handed
-stay open over its restart; they are opened again only when their own unit changed. What `supervised` is for supervisor.
+another than its main process was started with: a restart that was due survives a run that failed before it. The sockets that
+it is handed stay open over its restart; they are opened again only when their own unit changed. What `supervised` is for
+supervisor.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -49,11 +52,16 @@ options:
     default: []
   newer:
     description:
-      - Restart the service when one of these files changed after its process started.
+      - Restart the service when one of these files changed after its process started. This is remembered below O(record_dir),
+        so that the node's clock may jump.
       - Of a symbolic link both count, the link and what it names.
     type: list
     elements: path
     default: []
+  record_dir:
+    description: Where it is remembered with which files services were started.
+    type: path
+    default: /var/lib/openstack-zeromq/started
   pending:
     description:
       - Files of O(newer), or units, would be changed by this run.
@@ -110,6 +118,7 @@ ARGUMENT_SPEC = {
     "enabled": {"type": "bool"},
     "files": {"type": "list", "elements": "path", "default": []},
     "newer": {"type": "list", "elements": "path", "default": []},
+    "record_dir": {"type": "path", "default": "/var/lib/openstack-zeromq/started"},
     "pending": {"type": "bool", "default": False},
     "restart": {"type": "bool", "default": False},
     "farewell": {"type": "list", "elements": "str", "default": []},
@@ -145,6 +154,8 @@ class Unit:
     outdated: bool = False  # what it is made of changed since it started
     pid: int = 0
     settled: bool = True  # it says itself when it is ready, or has lived long enough
+    process: str = ""  # this one and no other, whatever clock and pid say; empty when none runs
+    stamps: Mapping[str, list[int]] = field(default_factory=dict)  # of the files that it is made of
 
     @property
     def there(self) -> bool:
@@ -159,22 +170,33 @@ class Unit:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     asked = module.params
-    systemd = Systemd(asked["timeout"])
     name = asked["name"] if asked["name"].endswith(SUFFIXES) else f"{asked['name']}.service"
+    systemd = Systemd(asked["timeout"], Started(Path(asked["record_dir"], f"{name}.json")))
     due = asked["restart"] or (module.check_mode and asked["pending"])
-    try:
-        service = systemd.look(name, asked["newer"], due)
-        sockets = [systemd.look(socket) for socket in asked["sockets"]]
+
+    def look() -> tuple[Unit, list[Unit], list[str]]:
+        service, sockets = systemd.look(name, asked["newer"], due), [systemd.look(socket) for socket in asked["sockets"]]
         refuse((service, *sockets), asked["state"], module.check_mode)
         there = [path for path in asked["files"] if os.path.lexists(path)]
-        actions = plan(service, sockets, asked["state"], asked["enabled"], there)
+        return service, sockets, plan(service, sockets, asked["state"], asked["enabled"], there)
+
+    try:
+        service, sockets, actions = look()
         if not module.check_mode:
+            if actions[:1] == ["reload systemd"]:  # only then it is known which files there are
+                systemd.apply(actions[0])
+                service, sockets, further = look()
+                actions = [actions[0], *further]
             if asked["farewell"] and disturbs(service, actions):
                 systemd.farewell(asked["farewell"], asked["farewell_timeout"], module.warn)
             for action in actions:
                 systemd.apply(action)
             if asked["state"] == "started":
-                service = systemd.wait_until_up(name)
+                up = systemd.wait_until_up(name)
+                systemd.remember([(up, service), *((systemd.look(socket.name), socket) for socket in sockets)])
+                service = up
+            else:
+                systemd.forget()
         pid = service.pid if asked["state"] == "started" else 0
     except (UnitError, OSError) as fault:
         module.fail_json(msg=str(fault))
@@ -227,8 +249,9 @@ def _steps_away(unit: Unit) -> list[str]:
 class Systemd:
     """The system's service manager, by its command line."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, started: Started) -> None:
         self._timeout = timeout
+        self._started = started
 
     def look(self, name: str, newer: Iterable[str] = (), due: bool = False) -> Unit:
         """Ask what there is; changes nothing. `due`: a restart is, whatever the files say.
@@ -243,7 +266,8 @@ class Systemd:
             )
         facts = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
         files = [facts.get("FragmentPath", ""), *shlex.split(facts.get("DropInPaths", ""))]
-        started = since(facts)
+        started, process = since(facts), process_of(facts)
+        stamps = stamps_of([*files, *newer])
         return Unit(
             name=name,
             load=facts["LoadState"],
@@ -251,10 +275,21 @@ class Systemd:
             sub=facts["SubState"],
             boots=facts.get("UnitFileState") == "enabled",
             stale=facts["NeedDaemonReload"] == "yes",
-            outdated=due or (started is not None and newer_than(started, [*files, *newer])),
+            outdated=due or (started is not None and self._started.outdated(process, started, stamps)),
             pid=int(facts.get("MainPID", 0)),
             settled=facts.get("Type", "notify") == "notify" or (started is not None and time.time() - started > STEADY),
+            process=process,
+            stamps=stamps,
         )
+
+    def remember(self, units: Iterable[tuple[Unit, Unit]]) -> None:
+        """Of each unit, as it runs now and as it was found: what runs was started with the files that were found."""
+        for now, found in units:
+            if now.process:
+                self._started.remember(now.process, found.stamps)
+
+    def forget(self) -> None:
+        self._started.forget()
 
     def apply(self, action: str) -> None:
         verb, _, name = action.partition(" ")
@@ -320,17 +355,81 @@ class Systemd:
 
 def since(facts: Mapping[str, str]) -> float | None:
     """When the unit's process started, or, of a socket, when it was opened (seconds, wall clock); None: it does not run."""
+    moment = _moment(facts)
+    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment / 1e6 if moment else None
+
+
+def process_of(facts: Mapping[str, str]) -> str:
+    """Names the unit's process, or the opening of a socket; empty: it does not run."""
+    moment = _moment(facts)
+    return f"{boot()} {facts.get('MainPID', '0')} {moment}" if moment else ""
+
+
+def _moment(facts: Mapping[str, str]) -> int:
+    """Microseconds from the machine's start to that of the unit's process, or to the opening of a socket; 0: it does not run."""
     of_process = facts.get("ExecMainStartTimestampMonotonic", "0") if int(facts.get("MainPID", 0)) else "0"
     moment = int(of_process) or int(facts.get("ActiveEnterTimestampMonotonic", "0"))
-    if not moment or facts["ActiveState"] in AT_REST:
-        return None
-    return time.time() - time.clock_gettime(time.CLOCK_MONOTONIC) + moment / 1e6
+    return 0 if facts["ActiveState"] in AT_REST else moment
 
 
-def newer_than(moment: float, files: Iterable[str]) -> bool:
-    """Whether one of `files`, or what a link among them names, changed after `moment`."""
-    looks: tuple[Callable[[Path], os.stat_result], ...] = (os.stat, os.lstat)
-    return any(look(path).st_mtime > moment for path in map(Path, filter(None, files)) if path.exists() for look in looks)
+class Started:
+    """The files that processes were started with, each with the stamp that it had then.
+
+    Stamps are compared for equality, so no clock decides: a node's clock may have run ahead, or been set back, since. Only of a
+    process that was started by somebody else with other files it is asked what is later.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self._record = record
+        self._known: dict[str, dict] = {}
+        with suppress(OSError, ValueError):
+            read = json.loads(record.read_text(encoding="utf-8"))
+            if isinstance(read, dict):
+                self._known = {file: said for file, said in read.items() if isinstance(said, dict)}
+
+    def outdated(self, process: str, moment: float, stamps: Mapping[str, list[int]]) -> bool:
+        """Whether a file changed after `process` started, at `moment` by the present clock."""
+        return any(self._changed(process, moment, file, stamp) for file, stamp in stamps.items())
+
+    def _changed(self, process: str, moment: float, file: str, stamp: list[int]) -> bool:
+        known = self._known.get(file, {})
+        if known.get("stamp") == stamp:
+            return False  # a later process has read it as it is, too
+        if known.get("process") == process:
+            return True
+        return max(stamp[:2]) / 1e9 > moment
+
+    def remember(self, process: str, stamps: Mapping[str, list[int]]) -> None:
+        """`process` was started with these files."""
+        said = {**self._known, **{file: {"process": process, "stamp": stamp} for file, stamp in stamps.items()}}
+        if said == self._known:
+            return
+        self._known = said
+        self._record.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fresh = self._record.with_name(f".{self._record.name}.new")
+        fresh.write_text(json.dumps(said, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        fresh.replace(self._record)
+
+    def forget(self) -> None:
+        """Leave nothing behind, empty directories included."""
+        self._record.unlink(missing_ok=True)
+        with suppress(OSError):
+            os.removedirs(self._record.parent)
+
+
+def stamps_of(files: Iterable[str]) -> dict[str, list[int]]:
+    """Each of `files` that is there: when it changed (of a symbolic link also when what it names did), and its size."""
+    found = {}
+    for file in filter(None, files):
+        with suppress(OSError):
+            named = os.stat(file)
+            found[file] = [os.lstat(file).st_mtime_ns, named.st_mtime_ns, named.st_size]
+    return found
+
+
+def boot() -> str:
+    """Names this run of the machine: what counts from its start counts with this only."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 if __name__ == "__main__":

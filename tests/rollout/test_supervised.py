@@ -105,8 +105,23 @@ class TestWithARealSupervisord:
         assert keep(check=True)["actions"] == ["stop", "start"]
         second = keep()
         assert second["pid"] != first["pid"]
-        os.utime(place / "settings", (later - 3600, later - 3600))
         assert not keep()["changed"]
+
+    @pytest.mark.parametrize("hours", [-1, 1])
+    def test_a_clock_that_was_set_back_or_forth_restarts_nothing(self, keep, place, monkeypatch, hours):
+        """Neither once, nor at every run until it has caught up."""
+        future = time.time() + 3600
+        os.utime(place / "settings", (future, future))
+        os.utime(place / "supervisord.conf", (future, future))
+        first = keep()
+        assert not keep()["changed"], "what was written while the clock ran ahead"
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda: real() + 3600 * hours)
+        assert not keep(check=True)["changed"]
+        assert keep()["pid"] == first["pid"]
+        (place / "settings").write_text("new")
+        os.utime(place / "settings", (1, 1))
+        assert keep()["pid"] != first["pid"], "what changed counts, however old"
 
     def test_a_link_that_names_an_older_file_now_asks_for_a_restart(self, keep, place):
         """A package is flipped back to an older one by its link: nothing else is new."""

@@ -9,8 +9,14 @@ import pytest
 
 from .conftest import CHECKOUT, load
 
+supervised = load(CHECKOUT / "library" / "supervised.py")
 unit_running = load(CHECKOUT / "library" / "unit_running.py")
 Unit = unit_running.Unit
+
+
+def systemd(place, timeout=5):
+    return unit_running.Systemd(timeout, unit_running.Started(place / "started" / "it.json"))
+
 
 UP = {"active": "active", "sub": "running", "boots": True, "pid": 7}
 OPEN = {"active": "active", "sub": "listening", "boots": True}
@@ -73,7 +79,7 @@ def test_files_go_when_what_they_describe_has_ended():
 
 def test_a_file_is_removed(tmp_path):
     (tmp_path / "it with spaces").touch()
-    unit_running.Systemd(1).apply(f"remove {tmp_path}/it with spaces")
+    systemd(tmp_path, 1).apply(f"remove {tmp_path}/it with spaces")
     assert not list(tmp_path.iterdir())
 
 
@@ -91,13 +97,13 @@ def test_only_a_service_that_works_is_prepared_for_its_end(found, steps, disturb
     assert unit_running.disturbs(Unit("it.service", **found), steps) == disturbed
 
 
-def test_a_farewell_that_fails_or_takes_too_long_is_a_warning():
+def test_a_farewell_that_fails_or_takes_too_long_is_a_warning(tmp_path):
     warnings = []
-    systemd = unit_running.Systemd(5)
-    systemd.farewell(["true"], 5, warnings.append)
+    service_manager = systemd(tmp_path)
+    service_manager.farewell(["true"], 5, warnings.append)
     assert not warnings
-    systemd.farewell(["sh", "-c", "echo still busy; exit 3"], 5, warnings.append)
-    systemd.farewell(["sleep", "60"], 0.2, warnings.append)
+    service_manager.farewell(["sh", "-c", "echo still busy; exit 3"], 5, warnings.append)
+    service_manager.farewell(["sleep", "60"], 0.2, warnings.append)
     assert "still busy" in warnings[0]
     assert "no end within 0.2 s" in warnings[1]
 
@@ -121,17 +127,74 @@ def test_a_unit_that_does_not_exist_yet_is_no_failure_in_check_mode():
     unit_running.refuse([Unit("it.service", load="not-found")], "started", check_mode=True)
 
 
-def test_of_a_link_both_count_the_link_and_what_it_names(tmp_path):
+@pytest.fixture(params=[unit_running, supervised], ids=["systemd", "supervisor"])
+def started(request, tmp_path):
+    """`started()` reads anew what is remembered; `started.stamps(file, …)` is how files are now."""
+
+    def read():
+        return request.param.Started(tmp_path / "started" / "it.json")
+
+    read.stamps = lambda *files: request.param.stamps_of(map(str, files))
+    return read
+
+
+def test_of_a_link_both_count_the_link_and_what_it_names(started, tmp_path):
     """A package is flipped back to an older one by its link: nothing else is new."""
-    old, link = tmp_path / "old", tmp_path / "link"
+    old, link, hour_ago = tmp_path / "old", tmp_path / "link", time.time() - 3600
+
+    def outdated():
+        return started().outdated("process 1", hour_ago, started.stamps(link, tmp_path / "missing", ""))
+
     old.write_text("")
     os.utime(old, (1, 1))
     link.symlink_to(old)
-    assert unit_running.newer_than(time.time() - 3600, [str(link)])
+    assert outdated()
     os.utime(link, (1, 1), follow_symlinks=False)
-    assert not unit_running.newer_than(time.time() - 3600, [str(link), str(tmp_path / "missing"), ""])
+    assert not outdated()
     os.utime(old)
-    assert unit_running.newer_than(time.time() - 3600, [str(link)])
+    assert outdated()
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_process_is_not_outdated_by_a_clock_that_jumps(started, tmp_path, hours):
+    """Its files are of the future once the clock was set back; and as old as it, whatever it is set to."""
+    file = tmp_path / "file"
+    file.write_text("")
+    now = time.time()
+    os.utime(file, (now + 3600 * hours,) * 2)
+    started().remember("process 1", started.stamps(file))
+    assert not started().outdated("process 1", now - 7200, started.stamps(file))
+    assert not started().outdated("process 2, after a reboot", now - 7200, started.stamps(file))
+    os.utime(file, (now - 3600 * 24,) * 2)
+    assert started().outdated("process 1", now, started.stamps(file)), "it is another file, however old"
+    assert not started().outdated("process 2", now, started.stamps(file)), "somebody restarted it since, as far as one can tell"
+    os.utime(file, (now + 60,) * 2)
+    assert started().outdated("process 2", now, started.stamps(file))
+
+
+def test_what_was_remembered_of_other_files_stays(started, tmp_path):
+    """Two entries of zeromq_services may share a unit."""
+    mine, yours = tmp_path / "mine", tmp_path / "yours"
+    for file in (mine, yours):
+        file.write_text("")
+        started().remember("process 1", started.stamps(file))
+    yours.write_text("more")
+    assert not started().outdated("process 1", time.time() - 3600, started.stamps(mine))
+    assert started().outdated("process 1", time.time() + 3600, started.stamps(yours))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[1]", '{"file": 1}'])
+def test_a_record_that_is_broken_counts_as_none_and_is_written_anew(started, tmp_path, content):
+    file, record = tmp_path / "file", tmp_path / "started" / "it.json"
+    file.write_text("")
+    record.parent.mkdir()
+    record.write_text(content)
+    assert started().outdated("process 1", time.time() - 3600, started.stamps(file))
+    started().remember("process 1", started.stamps(file))
+    assert not started().outdated("process 1", time.time() - 3600, started.stamps(file))
+    started().forget()
+    assert not record.parent.exists()
+    started().forget()
 
 
 def test_a_process_is_dated_by_its_start_and_a_socket_by_its_opening():
