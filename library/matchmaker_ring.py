@@ -6,10 +6,13 @@ Runs under the interpreter of the environment that holds the package.
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import traceback
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     from openstack_zeromq.catalog import edit, shape
@@ -29,9 +32,15 @@ description:
   - Writes the ring as old readers know it, and beside it the side-car with each host's address and port.
   - Both are replaced whole; a reader sees the old bytes or the new. Owner, group and mode stay as they are.
   - What a sync remembers in the side-car, above all what it holds and why, survives for every host that stays.
-  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
+  - Needs a python with openstack-zeromq; name it with O(python), or set C(ansible_python_interpreter).
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   path:
     description: The ring file. Its side-car lies beside it.
     type: path
@@ -118,6 +127,7 @@ changes:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "path": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["exact", "present", "absent", "removed"], "default": "present"},
     "topics": {"type": "dict", "default": {}},
@@ -134,6 +144,10 @@ class RefusedError(Exception):
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     disk = Disk(Path(module.params["path"]))

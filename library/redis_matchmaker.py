@@ -7,9 +7,12 @@ Read what is there -> plan (pure) -> apply. Runs under the interpreter of the en
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     from openstack_zeromq import options
@@ -29,10 +32,15 @@ description:
     last receiver has been restarted. V(absent) takes dead nodes out at once, rather than when they expire.
   - A receiver that is alive says itself what it serves at its next beat, whatever was done here. So end it first.
   - Fails, with the remedy, when the store does not answer, or does not let in.
-  - Needs a python with openstack-zeromq and its extra C([redis]), so set C(ansible_python_interpreter) to that of its
-    environment.
+  - Needs a python with openstack-zeromq and its extra C([redis]); name it with O(python), or set C(ansible_python_interpreter).
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   state:
     description:
       - V(present) registers the hosts of O(topics), besides what is there.
@@ -151,6 +159,7 @@ alive:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "topics": {"type": "dict", "default": {}},
     "hosts": {"type": "dict", "default": {}},
@@ -178,6 +187,10 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq[redis]"), exception=PACKAGE_IMPORT_ERROR)
     try:

@@ -26,6 +26,7 @@ from email.parser import Parser
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 DOCUMENTATION = r"""
 module: wheelhouse
@@ -38,6 +39,12 @@ description:
     O(path).
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with pip; empty for the one that runs the module.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   source:
     description: The checkout, a directory with C(pyproject.toml).
     type: path
@@ -100,6 +107,7 @@ wheels:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "source": {"type": "path", "required": True},
     "path": {"type": "path", "required": True},
     "include": {"type": "list", "elements": "str", "required": True},
@@ -130,6 +138,8 @@ class WheelhouseError(Exception):
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     asked = module.params
+    if asked["python"] not in ("", sys.executable) and not has_respawned():
+        respawn_module(asked["python"])
     source, shelf = Path(asked["source"]), Path(asked["path"])
     try:
         files = source_files(source, asked["include"])

@@ -5,11 +5,14 @@ Runs under the interpreter of the environment that holds the package.
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     from openstack_zeromq.errors import ZeroMQError
@@ -28,9 +31,15 @@ description:
   - A host of O(hosts) whose keys are not given keeps the file that it has, so that a run that is limited to some nodes does not
     cut off the others. Files of all other hosts are removed.
   - The folder and its files can be read by everybody, whatever the umask is; where that is not so any more it is restored.
-  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
+  - Needs a python with openstack-zeromq; name it with O(python), or set C(ansible_python_interpreter).
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   path:
     description: The directory.
     type: path
@@ -79,6 +88,7 @@ digest:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "path": {"type": "path", "default": "/etc/oslo/zeromq/authorized"},
     "keys": {"type": "dict", "required": True, "no_log": False},
     "hosts": {"type": "list", "elements": "str", "default": []},
@@ -87,6 +97,10 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     asked = module.params

@@ -6,10 +6,12 @@ Runs under the interpreter of the environment that holds the package. A secret k
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     from openstack_zeromq.errors import ZeroMQError
@@ -29,9 +31,15 @@ description:
   - A key is changed in two steps. With O(state=next) another one is made beside it, so that the other nodes can be given both;
     with O(state=switched) that one takes its place, and counts from the receiver's next start or reload. The one before it is
     still told, for a receiver goes on with it until then, until O(state=settled).
-  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment.
+  - Needs a python with openstack-zeromq; name it with O(python), or set C(ansible_python_interpreter).
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   path:
     description: The file of the secret key; the next one lies beside it, with C(.next) after its name.
     type: path
@@ -94,6 +102,7 @@ steps:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "path": {"type": "path", "default": "/etc/oslo/zeromq/node.key"},
     "host": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "next", "switched", "settled", "absent"], "default": "present"},
@@ -104,6 +113,10 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     asked = module.params

@@ -5,9 +5,12 @@ Runs under the interpreter of the environment that holds the package.
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     from openstack_zeromq import options
@@ -24,10 +27,16 @@ short_description: What the receiver of this node is doing
 description:
   - Asks the receiver's admin socket and returns its status, the same data as C(zmqctl status --json).
   - Fails, with the remedy, when no receiver answers. Changes nothing.
-  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment, and to be root or the
+  - Needs a python with openstack-zeromq; name it with O(python), or set C(ansible_python_interpreter), and to be root or the
     receiver's user.
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   ipc_dir:
     description: Directory of the unix sockets; empty means that of O(config_files).
     type: str
@@ -63,6 +72,7 @@ receiver:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "ipc_dir": {"type": "str", "default": ""},
     "config_files": {"type": "list", "elements": "path", "default": ["/etc/oslo/zeromq.conf"]},
 }
@@ -70,6 +80,10 @@ ARGUMENT_SPEC = {
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     try:

@@ -6,11 +6,13 @@ Runs under the interpreter of the environment that holds the package.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import traceback
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 try:
     import openstack_zeromq
@@ -27,10 +29,16 @@ description:
   - When nobody answers it fails and says what is known, whether the matchmaker knows a host, the link to it is up, and somebody
     listens there.
   - Is over when O(timeout) is, but for the seconds that a python needs to start. Changes nothing, also not in check mode.
-  - Needs a python with openstack-zeromq, so set C(ansible_python_interpreter) to that of its environment, and to be a user who
+  - Needs a python with openstack-zeromq; name it with O(python), or set C(ansible_python_interpreter), and to be a user who
     may use the receiver, such as one in its group.
 author: openstack-zeromq maintainers
 options:
+  python:
+    description:
+      - A python with openstack-zeromq, most often that of its environment, under which the module goes on. Empty for its own.
+      - Unlike C(ansible_python_interpreter) it counts whatever C(-e) says.
+    type: path
+    default: ""
   topic:
     description: The topic; by default that of the probe, which C(zeromq_probe) runs on every node.
     type: str
@@ -103,6 +111,7 @@ receiver:
 """
 
 ARGUMENT_SPEC = {
+    "python": {"type": "path", "default": ""},
     "topic": {"type": "str", "default": "zmq-probe"},
     "server": {"type": "str", "default": ""},
     "exchange": {"type": "str", "default": "openstack-zeromq"},
@@ -118,6 +127,10 @@ START = 15.0
 
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    if module.params["python"] not in ("", sys.executable) and not has_respawned():
+        if not os.access(module.params["python"], os.X_OK):
+            module.fail_json(msg=f"there is no {module.params['python']}: name a python that has openstack-zeromq")
+        respawn_module(module.params["python"])
     if PACKAGE_IMPORT_ERROR is not None:
         module.fail_json(msg=missing_required_lib("openstack-zeromq"), exception=PACKAGE_IMPORT_ERROR)
     if module.params["count"] < 1 or module.params["timeout"] < 0.1:

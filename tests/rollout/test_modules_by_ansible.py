@@ -1,11 +1,20 @@
 """The package's modules and filters as Ansible itself runs them: packed, on a host, in check mode and for real."""
 
 import json
+import subprocess
 import sys
 
 import pytest
 import yaml
 
+TOLD_THEIR_PYTHON = {
+    "matchmaker_ring",
+    "redis_matchmaker",
+    "zmq_authorized_keys",
+    "zmq_curve_keypair",
+    "zmq_receiver_info",
+    "zmq_rpc_ping",
+}
 TASKS = """
 - name: The ring is published
   matchmaker_ring:
@@ -80,6 +89,33 @@ TASKS = """
   vars:
     ring: {compute: [c1, c2]}
 """
+
+
+def test_a_module_that_is_told_its_python_runs_under_it_whatever_the_command_line_says(make_fabric, playbook, tmp_path):
+    """An extra variable beats what a task says of `ansible_python_interpreter`."""
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    tasks = yaml.safe_load(TASKS.replace("very@secret", "x"))
+    modules = [(name, task) for task in tasks for name in task if isinstance(task[name], dict) and name in TOLD_THEIR_PYTHON]
+    assert {name for name, _ in modules} == TOLD_THEIR_PYTHON
+    fabric = make_fabric(nodes=1)
+    for name, task in modules:
+        task[name]["python"] = sys.executable
+    play = [{"name": "Try", "hosts": "localhost", "tasks": [task for _, task in modules]}]
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    variables = {
+        "place": str(tmp_path),
+        "ipc_dir": str(fabric.ipc_dir("n1")),
+        "config_file": str(fabric.config_file("n1")),
+        "ansible_python_interpreter": str(bare / "bin" / "python"),
+        "ansible_connection": "local",
+    }
+    done = playbook(tmp_path / "play.yml", "-i", "localhost,", "-e", json.dumps(variables))
+    assert done.returncode == 0, done.stdout + done.stderr
+    play[0]["tasks"][0]["matchmaker_ring"]["python"] = str(tmp_path / "none")
+    (tmp_path / "play.yml").write_text(json.dumps(play))
+    done = playbook(tmp_path / "play.yml", "-i", "localhost,", "-e", json.dumps(variables))
+    assert f"there is no {tmp_path}/none" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("check", [["--check", "--diff"], ["--diff"]], ids=["check", "real"])

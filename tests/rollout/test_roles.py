@@ -73,17 +73,58 @@ def tasks_of(document):
             yield item
 
 
+def plays():
+    """Each play of each playbook that has hosts, with its name."""
+    for file in sorted((*CHECKOUT.glob("playbooks/*.yml"), CHECKOUT / "site.yml")):
+        for play in yaml.safe_load(file.read_text(encoding="utf-8")):
+            if "hosts" in play:
+                yield f"{file.relative_to(CHECKOUT)}: {play['name']}", play
+
+
+def all_tasks():
+    """Each task of each role and playbook, with where it is."""
+    for file in sorted((*CHECKOUT.glob("roles/*/tasks/*.yml"), *CHECKOUT.glob("playbooks/**/*.yml"))):
+        for task in tasks_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            yield f"{file.relative_to(CHECKOUT)}: {task['name']}", task
+
+
 def test_every_task_that_writes_says_with_which_mode():
     """Without one the umask of root decides, and no later run restores what it was meant to be."""
     written = []
-    for file in sorted((*CHECKOUT.glob("roles/*/tasks/*.yml"), *CHECKOUT.glob("playbooks/**/*.yml"))):
-        for task in tasks_of(yaml.safe_load(file.read_text(encoding="utf-8"))):
-            for name in WRITES & {key.removeprefix("ansible.builtin.") for key in task}:
-                arguments = task[f"ansible.builtin.{name}"]
-                if arguments.get("state") != "absent":
-                    written.append((f"{file.relative_to(CHECKOUT)}: {task['name']}", "mode" in arguments))
+    for where, task in all_tasks():
+        for name in WRITES & {key.removeprefix("ansible.builtin.") for key in task}:
+            arguments = task[f"ansible.builtin.{name}"]
+            if arguments.get("state") != "absent":
+                written.append((where, "mode" in arguments))
     assert len(written) > 20
     assert [where for where, has_mode in written if not has_mode] == []
+
+
+def test_every_play_goes_in_step_and_gathers_no_facts_whatever_ansible_cfg_says():
+    """What comes later builds on what all hosts did before: keys are made everywhere before they are trusted anywhere."""
+    wrong = [where for where, play in plays() if (play.get("strategy"), play.get("gather_facts")) != ("linear", False)]
+    assert wrong == []
+
+
+def test_what_is_done_on_the_control_node_is_done_as_its_user():
+    """He may have no sudo there, though `--become` is right for the nodes."""
+    here = [(where, task) for where, task in all_tasks() if task.get("delegate_to") == "localhost"]
+    assert here
+    assert [where for where, task in here if task.get("become") is not False] == []
+
+
+def test_no_task_relies_on_a_variable_that_the_command_line_beats():
+    assert [where for where, task in all_tasks() if "ansible_python_interpreter" in task.get("vars", {})] == []
+
+
+FACT = re.compile(
+    r"ansible_(facts|default_ipv|all_ipv|hostname|fqdn|distribution|os_family|system|architecture|env|date_time)\w*"
+)
+
+
+def test_no_role_needs_facts():
+    files = [*CHECKOUT.glob("roles/**/*.yml"), *CHECKOUT.glob("roles/**/*.j2"), *CHECKOUT.glob("playbooks/**/*.yml")]
+    assert [str(file) for file in files if FACT.search(file.read_text(encoding="utf-8"))] == []
 
 
 def test_private_variables_are_named_so(role):
