@@ -58,7 +58,7 @@ Frames = list[bytes]
 class Headers:
     """Headers of one stream of messages, made by patching the sequence number into a template."""
 
-    def __init__(self, source: str, server: str, incarnation: int) -> None:
+    def __init__(self, source: str, server: str, incarnation: int, body: bytes = _BODY) -> None:
         mark = 0x0102_0304_0506_0708
         frame = wire.encode(
             Header(
@@ -80,7 +80,7 @@ class Headers:
         )
         before, _ = frame.split(mark.to_bytes(8, "big"))
         self.id_at = len(before) - 8
-        item = wire.bundle([(frame, _BODY)])
+        item = wire.bundle([(frame, body)])
         self.opening = wire.bundle([])
         self._before, self._after = item[len(self.opening) :].split(mark.to_bytes(8, "big"))
 

@@ -8,6 +8,7 @@ Queues inside libzmq are unlimited on the sending side: the bounds are in `deliv
 import os
 import re
 import time
+from collections import Counter as Counts
 from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -236,6 +237,7 @@ class Dialer:
     def __init__(self, socket: ZmqSocket) -> None:
         self.socket = socket
         self._endpoints: dict[bytes, str] = {}
+        self._used: Counts[str] = Counts()
         self._spare: dict[str, list[bytes]] = {}
         self._serial = 0
 
@@ -253,6 +255,7 @@ class Dialer:
         self.socket.set(zmq.CONNECT_ROUTING_ID, name)
         self.socket.connect(endpoint)
         self._endpoints[name] = endpoint
+        self._used[endpoint] += 1
         return name
 
     def spare(self, endpoint: str) -> bytes | None:
@@ -262,6 +265,7 @@ class Dialer:
             return None
         name = spare.pop()
         self._endpoints[name] = endpoint
+        self._used[endpoint] += 1
         return name
 
     def close(self, name: bytes) -> None:
@@ -269,8 +273,10 @@ class Dialer:
         endpoint = self._endpoints.pop(name, None)
         if endpoint is None:
             return
-        if endpoint in self._endpoints.values():
+        self._used[endpoint] -= 1
+        if self._used[endpoint]:
             self._spare.setdefault(endpoint, []).append(name)
         else:
+            del self._used[endpoint]
             self._spare.pop(endpoint, None)
             self.socket.disconnect(endpoint)

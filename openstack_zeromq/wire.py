@@ -267,6 +267,11 @@ def kind_of(frame: bytes) -> Kind:
         raise MalformedError("kind") from None
 
 
+def is_message(item: Sequence[bytes]) -> bool:
+    """Does `item` look like a message? Cheap, for its header is not read."""
+    return len(item) > 1 and len(item[0]) > _KIND_AT and item[0][_KIND_AT] in MESSAGE_KINDS
+
+
 def encode_answers(entries: list[AnswerEntry]) -> bytes:
     """One frame with all of `entries`."""
     parts = [_PREFIX.pack(MAGIC, MAJOR, MINOR, Kind.ANSWERS, 0)]

@@ -21,6 +21,7 @@ class Counter(StrEnum):
     REJECTED = "rejected"  # refused for good
     STALE = "stale"  # copies meant for an incarnation that is no more; their senders send them again
     MALFORMED = "malformed"  # frames that are no message of ours
+    FLOODED = "flooded"  # messages refused for now: too much of their peer, or service, waits here to be looked at
     UNANSWERABLE = "unanswerable"  # answers whose addressee had gone; the sender will ask again
     REFUSED_HANDSHAKES = "refused_handshakes"  # connections that did not speak ZMTP as we do
     REFUSED_KEYS = "refused_keys"  # connections whose key is not trusted, or that showed none
@@ -40,3 +41,4 @@ class Counter(StrEnum):
     CRASHES = "crashes"  # 1: the receiver before this one was killed, by the watchdog perhaps, or ended by a fault
     UNWRITTEN = "unwritten"  # failed attempts to note down which services are connected
     SHORT_OF_DESCRIPTORS = "short_of_descriptors"  # moments with hardly a file descriptor left
+    FAULTS = "faults"  # exceptions that nothing foresaw; each cost at most one party its connection

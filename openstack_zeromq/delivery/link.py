@@ -96,9 +96,10 @@ class Link:
         self.incarnation = incarnation
         return [LinkUp(self.host)]
 
-    def cut(self, why: str, now: float) -> list[LinkAction]:
-        """The connection was ended on this side, because the peer is not to be talked to; it is dialled anew if that changes."""
-        self._redial_due = now
+    def cut(self, why: str, now: float, pause: bool = False) -> list[LinkAction]:
+        """The connection was ended on this side, because the peer is not to be talked to; it is dialled anew if that changes.
+        `pause`: as late as one that could not be made."""
+        self._redial_due = now + self.redial * self.jitter() if pause else now
         return self._down(why, now)
 
     def refused(self, why: str, now: float) -> list[LinkAction]:

@@ -159,10 +159,10 @@ class Node:
             inner += self.outgoing.routes_changed(now)
         return self._settle(inner, now)
 
-    def peer_cut(self, host: str, why: str, now: float) -> list[Action]:
-        """The connection to a peer was ended on this side."""
+    def peer_cut(self, host: str, why: str, now: float, pause: bool = False) -> list[Action]:
+        """The connection to a peer was ended on this side; `pause`: it is not to be dialled again at once."""
         link = self.links.get(host)
-        return [] if link is None else self._settle(link.cut(why, now), now)
+        return [] if link is None else self._settle(link.cut(why, now, pause), now)
 
     def peer_refused(self, host: str, why: str, now: float) -> list[Action]:
         """The handshake with a peer failed, and the connection was closed on this side."""

@@ -114,6 +114,11 @@ class Matchmaker(ABC):
         """Take over what the store said; True when `view` changed. Never raises: what is wrong is in `problem`."""
 
     @property
+    def alive(self) -> bool:
+        """Whether whatever keeps the view up to date still runs; a new process is the remedy when it does not."""
+        return True
+
+    @property
     @abstractmethod
     def problem(self) -> str:
         """Why the view may be old; empty when all is well."""

@@ -107,6 +107,10 @@ class StoreMatchmaker(Matchmaker):
         return True
 
     @property
+    def alive(self) -> bool:
+        return self._thread is None or self._thread.is_alive()
+
+    @property
     def problem(self) -> str:
         reasons: dict[str, list[str]] = {}
         for what, why in list(self._problems.items()):

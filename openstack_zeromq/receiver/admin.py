@@ -21,6 +21,7 @@ from typing import Any
 from openstack_zeromq.address import ADMIN_SOCKET, compact
 from openstack_zeromq.errors import ClosedReceiverError, ConfigError, NoReceiverError
 from openstack_zeromq.matchmaker.base import Matchmaker
+from openstack_zeromq.receiver.faults import Faults
 
 Answer = dict[str, Any]
 
@@ -28,14 +29,16 @@ _ANSWER_WITHIN = 4.0
 _ASK_WITHIN = 0.1
 _KNOWN_WITHIN = 2.0
 _LINE = 4096
+_PLACE = "questions at the admin socket"
 
 
 class Admin:
     """Only the receiver's user (and root) may connect."""
 
-    def __init__(self, ipc_dir: str, matchmaker: Matchmaker, drain: Callable[[bool], None]) -> None:
+    def __init__(self, ipc_dir: str, matchmaker: Matchmaker, drain: Callable[[bool], None], faults: Faults) -> None:
         """`drain` begins or ends draining; it may be called from any thread."""
         self._drain = drain
+        self._faults = faults
         self._matchmaker = matchmaker
         self._path = Path(ipc_dir, ADMIN_SOCKET)
         self._path.unlink(missing_ok=True)
@@ -61,8 +64,14 @@ class Admin:
         except OSError:
             self._hang_up()
             return False
+        thread = None
+        with self._faults.contained(_PLACE, "a question"):
+            thread = threading.Thread(target=self._converse, args=(connection, status()), daemon=True, name="admin")
+        if thread is None:
+            connection.close()
+            return True
         try:
-            threading.Thread(target=self._converse, args=(connection, status()), daemon=True, name="admin").start()
+            thread.start()
         except RuntimeError:
             connection.close()
             return False
@@ -90,7 +99,7 @@ class Admin:
     # in a thread of its own: of the receiver it uses only what any thread may
 
     def _converse(self, connection: socket.socket, status: Answer) -> None:
-        with connection:
+        with connection, self._faults.contained(_PLACE, "a question"):
             try:
                 answer = self._find(_question(connection), status)
                 connection.settimeout(_ANSWER_WITHIN)

@@ -28,10 +28,12 @@ class Load:
 
 
 class Departures:
-    """`send(frames)` gives False when the addressee, the first of the frames, is gone; its load is kept in `undelivered`."""
+    """`send(frames)` gives False when the addressee, the first of the frames, is gone; its load is kept in `undelivered`. So is
+    one whose load cannot be sent: `fault` is told why."""
 
-    def __init__(self, send: Callable[[Sequence[bytes]], bool]) -> None:
+    def __init__(self, send: Callable[[Sequence[bytes]], bool], fault: Callable[[bytes, Exception], None] | None = None) -> None:
         self.undelivered: list[tuple[bytes, Load]] = []
+        self._fault = fault
         self.due: float | None = None
         self._send = send
         self._loads: dict[bytes, Load] = {}
@@ -76,6 +78,15 @@ class Departures:
         return load
 
     def _leave(self, who: bytes, load: Load) -> None:
+        try:
+            self._send_all(who, load)
+        except Exception as exc:  # of any kind: it concerns this addressee alone
+            if self._fault is None:
+                raise
+            self.undelivered.append((who, load))
+            self._fault(who, exc)
+
+    def _send_all(self, who: bytes, load: Load) -> None:
         items = [(wire.encode_answers(load.answers),), *load.items] if load.answers else load.items
         for frames in wire.together(items):
             if not self._send((who, *frames)):

@@ -15,12 +15,16 @@ def raise_limit() -> int:
     return hard
 
 
+def limit() -> int:
+    """How many descriptors there are altogether."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 def left() -> int:
     """About how many descriptors there are to be had: the kernel gives out the lowest number that is free."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         lowest = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return 0
     os.close(lowest)
-    return limit - lowest
+    return limit() - lowest

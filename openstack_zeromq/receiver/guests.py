@@ -19,6 +19,7 @@ from openstack_zeromq import sockets
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.past import Origin
+from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.gate import Gate, Verdict
 from openstack_zeromq.security.trust import Trust
@@ -33,6 +34,9 @@ _EVENTS_A_PASS = 1000
 _ALL_EVENTS = 100_000
 """Where all that has happened so far counts: more than the connections that a receiver has descriptors for."""
 _WATCHED = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+
+_PART = 2
+"""Connections on which no message has come yet get at most half of all descriptors, from however many addresses they are made."""
 
 
 class Guest(NamedTuple):
@@ -50,10 +54,12 @@ class Guests:
     def __init__(self, ctx: sockets.ZmqContext, inward: sockets.ZmqSocket, trust: TrustFolder | None, me: Me) -> None:
         self._trust = trust
         self._report = me.report
+        self._faults = me.faults
         self._most = me.settings.connections_per_peer
+        self._most_silent = descriptors.limit() // _PART
         self._inward = inward
         self.monitor = sockets.monitor(ctx, inward, _WATCHED)
-        self.gate = Gate(ctx, lambda: trust.trust, self._judged) if trust is not None else None
+        self.gate = Gate(ctx, lambda: trust.trust, self._judged, self._unjudged) if trust is not None else None
         self._guests: dict[Origin, Guest] = {}
         self._origin_of: dict[int, Origin] = {}
         self._inside: dict[int, str] = {}
@@ -78,16 +84,17 @@ class Guests:
         return guest
 
     def may_speak(self, guest: Guest, node: object) -> bool:
-        """Whether `guest` is the node in whose name it speaks."""
-        if self._trust is None or (guest.host and guest.host == node):
+        """Whether `guest` is the node in whose name it speaks: by the trust of this moment, for what it said may have waited."""
+        if self._trust is None:
             return True
-        if guest.host:
-            self._report.bad(
-                Counter.MISNAMED, guest.host, f"it speaks in the name of node {node!r}; its rpc_zmq_host must be {guest.host}"
-            )
-        else:
-            self._report.bad(Counter.EVICTED, guest.address, "it still speaks, with a key that is not trusted any more")
-        return False
+        host = self._trust.trust.host_of(guest.key) if guest.host else None
+        if host is None:
+            who = guest.host or guest.address
+            self._report.bad(Counter.EVICTED, who, "it still speaks, with a key that is not trusted any more")
+        elif host != node:
+            why = f"it speaks in the name of node {node!r}; its rpc_zmq_host must be {host}"
+            self._report.bad(Counter.MISNAMED, host, why)
+        return host is not None and host == node
 
     def may_send(self, guest: Guest, header: Header) -> bool:
         """Whether a message of `guest` is in its own name, and has a number of its own."""
@@ -106,17 +113,19 @@ class Guests:
         """
         fresh: dict[int, None] = {}
         for frames in sockets.drain(self.monitor, limit):
-            event, number = _EVENT.unpack(frames[0])
-            if event == zmq.EVENT_ACCEPTED:
-                self._forget(number)  # the number is another connection's by now
-                fresh[number] = None
-            elif number in fresh:
-                del fresh[number]
-                self._refused_handshake()
-            else:
-                self._ended(number)
+            with self._faults.contained("connections of peers", "a connection"):
+                event, number = _EVENT.unpack(frames[0])
+                if event == zmq.EVENT_ACCEPTED:
+                    self._forget(number)  # the number is another connection's by now
+                    fresh[number] = None
+                elif number in fresh:
+                    del fresh[number]
+                    self._refused_handshake()
+                else:
+                    self._ended(number)
         for number in fresh:
-            self._accepted(number)
+            with self._faults.contained("connections of peers", "a connection"):
+                self._accepted(number)
 
     def evict(self, trust: Trust) -> None:
         """End the connections of those whose key `trust` does not have, and those that have not said a word yet. What they have
@@ -129,6 +138,18 @@ class Guests:
                 self._unwelcome[guest.descriptor] = guest.address
         self._unwelcome |= {number: self._inside[number] for number in self._inside.keys() - self._origin_of.keys()}
         self.see_out()
+
+    def named(self, origin: Origin) -> str:
+        """Who sends from `origin`, for people."""
+        guest = self._guests.get(origin)
+        return "a peer" if guest is None else guest.host or guest.address
+
+    def end(self, origin: Origin) -> None:
+        """End the connection that messages of `origin` came on; a peer may make another."""
+        guest = self._guests.get(origin)
+        if guest is not None:
+            self._unwelcome[guest.descriptor] = guest.address
+            _show_out(guest.descriptor, guest.address)
 
     def all_left(self) -> None:
         """The door was shut: libzmq ends the connections that came through it, and says so of none."""
@@ -154,6 +175,10 @@ class Guests:
             key = f" {verdict.key[:_SHOWN]}…" if verdict.key else ""
             self._report.bad(Counter.REFUSED_KEYS, verdict.address, f"{verdict.why}{key}")
 
+    def _unjudged(self, exc: Exception) -> None:
+        """Nobody came in by it: without an answer libzmq ends the handshake when its time is up."""
+        self._faults.happened("the gate", "a connection", exc)
+
     def _accepted(self, descriptor: int) -> None:
         """A connection without an address has ended already. It belongs to no account, and its end will be read next."""
         self._inside[descriptor] = address = _address(descriptor)
@@ -162,6 +187,10 @@ class Guests:
         self._from[address] += 1
         if self._from[address] > self._most:
             self._report.bad(Counter.CROWDS, address, f"it has {self._most} connections (zmq_connections_per_peer); no more")
+            _show_out(descriptor, address)
+        elif len(self._inside) - len(self._origin_of) > self._most_silent:
+            why = f"{self._most_silent} connections have not said anything yet, half of all descriptors; no more"
+            self._report.bad(Counter.CROWDS, "the network", why)
             _show_out(descriptor, address)
 
     def _ended(self, descriptor: int) -> None:

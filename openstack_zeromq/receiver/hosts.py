@@ -69,6 +69,7 @@ class Hosts:
     def __init__(self, ctx: sockets.ZmqContext, me: Me, matchmaker: Matchmaker, identity: Identity | None) -> None:
         self._settings = settings = me.settings
         self._report = me.report
+        self._faults = me.faults
         self._matchmaker = matchmaker
         self._trust = identity.trust if identity is not None else None
         pair = identity.pair if identity is not None else KeyPair("", "")
@@ -90,6 +91,15 @@ class Hosts:
     def host_of(self, name: bytes) -> str | None:
         """Whose connection that is; None: nobody's any more."""
         return self._host_of.get(name)
+
+    def has_spoken(self, host: str) -> bool:
+        """Whether `host` has said where it listens, on a connection that it made."""
+        return host in self._introduced
+
+    def room(self, most: int) -> int:
+        """How many more may be dialled if there are to be at most `most` connections on which no host has answered yet."""
+        room = most - len(self._dialled)
+        return room if room > 0 else most - sum(not dialled.heard for dialled in self._dialled.values())
 
     def heard(self, host: str) -> None:
         """It has the key as whose owner it was dialled."""
@@ -118,6 +128,10 @@ class Hosts:
         self._report.bad(Counter.UNTRUSTED, host, why)
         return why
 
+    def put_off(self, host: str) -> None:
+        """Close the connection to `host`, if there is one, until it is dialled again."""
+        self._end(host)
+
     def hang_up(self, host: str) -> None:
         """Close the connection to `host`, if there is one, and forget what it did."""
         self._end(host)
@@ -135,7 +149,9 @@ class Hosts:
                 continue
             if event & _FAILED:
                 failed.add(address)
-            done += [self._failed(host, event, value) for host in self._whose(address, bool(event & _FAILED))]
+            for host in self._whose(address, bool(event & _FAILED)):
+                with self._faults.contained("refusals of peers", host):
+                    done.append(self._failed(host, event, value))
         return done
 
     def _whose(self, address: str, is_failure: bool) -> list[str]:

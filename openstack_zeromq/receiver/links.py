@@ -4,8 +4,8 @@ A link is directed: messages go out over the connection that we dialled and thei
 us comes in on the connection that it dialled (`guests` knows who that is).
 """
 
-from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 from oslo_log import log as logging
 
@@ -25,6 +25,7 @@ from openstack_zeromq.receiver.departures import Departures
 from openstack_zeromq.receiver.door import Door
 from openstack_zeromq.receiver.guests import Guest, Guests
 from openstack_zeromq.receiver.hosts import Hosts
+from openstack_zeromq.receiver.intake import Frames, Parcel
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.identity import Identity
 from openstack_zeromq.security.keys import KeyPair
@@ -45,7 +46,8 @@ class Links:
     def __init__(self, ctx: sockets.ZmqContext, me: Me, matchmaker: Matchmaker, identity: Identity | None) -> None:
         self._settings = settings = me.settings
         self._node = me.node
-        self._report = me.report
+        self.report = me.report
+        self._faults = me.faults
         self._incarnation = me.incarnation
         self._introduction = me.introduction
         self._ping = me.introduction(Kind.PING, address=_advertised(settings), port=settings.port)
@@ -53,8 +55,11 @@ class Links:
         self.guests = Guests(ctx, self._door.socket, None if identity is None else identity.trust, me)
         self.hosts = Hosts(ctx, me, matchmaker, identity)
         self.inward, self.outward = self._door.socket, self.hosts.socket
-        self._answers = Departures(partial(sockets.send, self.inward))
-        self._messages = Departures(partial(sockets.send, self.outward))
+        self._answers = Departures(partial(sockets.send, self.inward), self.unanswerable)
+        self._messages = Departures(partial(sockets.send, self.outward), self._unsendable)
+        self._cut: list[str] = []
+        self.messages = Messages(self)
+        self.answers = Answers(self)
 
     # keys
 
@@ -84,75 +89,44 @@ class Links:
         frame = message.stamped(now, by=self._incarnation, to=to, resent=action.resent, round_=action.round)
         self._go(host, (frame, message.body), len(message.body))
 
-    def from_peers(self, limit: int, now: float) -> Iterator[list[Action]]:
-        """Read answers and pongs, at most `limit`."""
-        for frames in sockets.drain(self.outward, limit):
-            host = self.hosts.host_of(frames[0])
-            if host is None:
-                continue
-            try:
-                for item in wire.unbundle(frames[1:]):
-                    yield self._read_answer(host, item, now)
-            except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, host, f"answer on a link: {exc.reason}")
+    def read_answer(self, host: str, frames: Frames, now: float) -> list[Action]:
+        """Take in what a host that we dialled says.
+
+        :raises MalformedError: it is neither answers nor a pong.
+        """
+        if len(frames) != 1:
+            raise MalformedError("frames")
+        kind = wire.kind_of(frames[0])
+        if kind is Kind.ANSWERS:
+            return self._node.peer_answers(host, wire.decode_answers(frames[0]), now)
+        if kind is not Kind.PONG:
+            raise MalformedError("kind")
+        facts = wire.decode_control(frames[0])
+        node, incarnation = facts.get("node"), facts.get("incarnation")
+        if node != host:
+            LOG.error("who answers for host %s calls itself %r: correct its address in the matchmaker", host, node)
+            return []
+        if not isinstance(incarnation, int):
+            raise MalformedError("control")
+        self.hosts.heard(host)
+        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
+
+    def break_off(self, host: str) -> None:
+        """The connection to `host` is of no use after a fault; `flush` ends it."""
+        self._cut.append(host)
+
+    def cut(self, host: str, now: float) -> list[Action]:
+        """End the connection to `host` after a fault; it is dialled again a while later."""
+        self.hosts.hang_up(host)
+        return self._node.peer_cut(host, "a fault of this receiver, see its log", now, pause=True)
 
     # inward: messages from peers, our answers back
 
-    def messages(self, limit: int, now: float) -> Iterator[list[Action]]:
-        """Read what peers send, at most `limit`."""
-        for _ in range(limit):
-            if not sockets.readable(self.inward):
-                return
-            origin, frames, peer = sockets.receive(self.inward, self.guests.known)
-            guest = self.guests.who(origin, peer)
-            try:
-                for item in wire.unbundle(frames):
-                    yield self._read_message(origin, guest, item, now)
-            except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, guest.host or guest.address, f"frames on a link: {exc.reason}")
+    def read_message(self, origin: Origin, guest: Guest, frames: Frames, now: float) -> list[Action]:
+        """Take in what a peer says on a connection that it made.
 
-    @property
-    def due(self) -> float | None:
-        """When `flush` has something to do though nothing new has come."""
-        return self._answers.due
-
-    def respond(self, action: Respond, now: float) -> None:
-        """Answer for a message; nobody waits for TAKEN."""
-        self._answers.answer(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
-
-    def flush(self, now: float) -> None:
-        """Let leave what has gathered; what the peer is not there for will be sent or asked for again."""
-        self._messages.flush(now)
-        self._messages.undelivered.clear()
-        self._answers.flush(now)
-        for _, load in self._answers.undelivered:
-            self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
-        self._answers.undelivered.clear()
-
-    def close(self) -> None:
-        self.guests.close()
-        self._door.close()
-        self.hosts.close()
-
-    # private
-
-    def _go(self, host: str, frames: tuple[bytes, ...], size: int) -> None:
-        name = self.hosts.name_of(host)
-        if name is not None:
-            self._messages.item(name, frames, size)
-
-    def _pong(self) -> bytes:
-        more = {"draining": True} if self._node.draining else {}
-        return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
-
-    def _introduce(self, guest: Guest, facts: dict[str, object]) -> None:
-        """A peer says where it listens."""
-        host, address, port = facts.get("node"), facts.get("address"), facts.get("port")
-        address = address or guest.address
-        if isinstance(host, str) and isinstance(address, str) and isinstance(port, int) and 0 < port < 65536:
-            self.hosts.introduce(host, Endpoint(address, port))
-
-    def _read_message(self, origin: Origin, guest: Guest, frames: list[bytes], now: float) -> list[Action]:
+        :raises MalformedError: it is neither a message nor a ping.
+        """
         if len(frames) == 1:
             kind = wire.kind_of(frames[0])
             if kind is not Kind.PING:
@@ -177,23 +151,139 @@ class Links:
             raise MalformedError("oversized")
         return self._node.peer_message(origin, message, now)
 
-    def _read_answer(self, host: str, frames: list[bytes], now: float) -> list[Action]:
-        if len(frames) != 1:
-            raise MalformedError("frames")
-        kind = wire.kind_of(frames[0])
-        if kind is Kind.ANSWERS:
-            return self._node.peer_answers(host, wire.decode_answers(frames[0]), now)
-        if kind is not Kind.PONG:
-            raise MalformedError("kind")
-        facts = wire.decode_control(frames[0])
-        node, incarnation = facts.get("node"), facts.get("incarnation")
-        if node != host:
-            LOG.error("who answers for host %s calls itself %r: correct its address in the matchmaker", host, node)
-            return []
-        if not isinstance(incarnation, int):
-            raise MalformedError("control")
-        self.hosts.heard(host)
-        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
+    @property
+    def due(self) -> float | None:
+        """When `flush` has something to do though nothing new has come."""
+        return self._answers.due
+
+    def respond(self, action: Respond, now: float) -> None:
+        """Answer for a message; nobody waits for TAKEN."""
+        self._answers.answer(action.origin, action.entry, action.entry.answer is not Answer.TAKEN, now)
+
+    def flush(self, now: float) -> list[Action]:
+        """Let leave what has gathered; what the peer is not there for will be sent or asked for again. Return what follows for
+        links that could not be used."""
+        self._messages.flush(now)
+        self._messages.undelivered.clear()
+        self._answers.flush(now)
+        for _, load in self._answers.undelivered:
+            self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
+        self._answers.undelivered.clear()
+        cut, self._cut = self._cut, []
+        return [action for host in cut for action in self.cut(host, now)]
+
+    def refuse(self, origin: Origin, item: Frames, now: float) -> None:
+        """Ask a peer to send a message again later.
+
+        :raises MalformedError: it is none.
+        """
+        header = wire.decode(item[0])
+        self._node.counts[Counter.BUSY] += 1
+        self._answers.answer(origin, AnswerEntry(header.id, Answer.BUSY, "", header.round), urgent=False, now=now)
+
+    def unanswerable(self, origin: Origin, exc: Exception) -> None:
+        """A peer cannot be answered, for `exc`: its connection is ended."""
+        self._faults.happened("answering peers", self.guests.named(origin), exc)
+        self.guests.end(origin)
+
+    def close(self) -> None:
+        self.guests.close()
+        self._door.close()
+        self.hosts.close()
+
+    # private
+
+    def _go(self, host: str, frames: tuple[bytes, ...], size: int) -> None:
+        name = self.hosts.name_of(host)
+        if name is not None:
+            self._messages.item(name, frames, size)
+
+    def _unsendable(self, name: bytes, exc: Exception) -> None:
+        host = self.hosts.host_of(name) or "a peer"
+        self._faults.happened("sending to peers", host, exc)
+        self.break_off(host)
+
+    def _pong(self) -> bytes:
+        more = {"draining": True} if self._node.draining else {}
+        return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
+
+    def _introduce(self, guest: Guest, facts: dict[str, object]) -> None:
+        """A peer says where it listens."""
+        host, address, port = facts.get("node"), facts.get("address"), facts.get("port")
+        address = address or guest.address
+        if isinstance(host, str) and isinstance(address, str) and isinstance(port, int) and 0 < port < 65536:
+            self.hosts.introduce(host, Endpoint(address, port))
+
+
+class _Speaker(NamedTuple):
+    """A connection that a peer made, and who that is."""
+
+    origin: Origin
+    guest: Guest
+
+
+class Messages:
+    """What peers send on the connections that they made: a `Source`. Without keys nobody is known, and each connection counts for
+    itself."""
+
+    name = "messages of peers"
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._guests = links.guests
+
+    @property
+    def socket(self) -> sockets.ZmqSocket:
+        return self._links.inward
+
+    def receive(self, _now: float) -> Parcel[_Speaker]:
+        origin, frames, peer = sockets.receive(self._links.inward, self._guests.known)
+        guest = self._guests.who(origin, peer)
+        return Parcel(guest.host or f"{guest.address} {origin.hex()}", _Speaker(origin, guest), frames)
+
+    def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
+        return self._links.read_message(sender.origin, sender.guest, item, now)
+
+    def malformed(self, sender: _Speaker, reason: str) -> None:
+        self._links.report.bad(Counter.MALFORMED, sender.guest.host or sender.guest.address, f"frames on a link: {reason}")
+
+    def refuse(self, sender: _Speaker, item: Frames, now: float) -> None:
+        self._links.refuse(sender.origin, item, now)
+
+    def end(self, sender: _Speaker, _now: float) -> list[Action]:
+        self._guests.end(sender.origin)
+        return []
+
+
+class Answers:
+    """What peers answer on the connections that we made: a `Source`."""
+
+    name = "answers of peers"
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+
+    @property
+    def socket(self) -> sockets.ZmqSocket:
+        return self._links.outward
+
+    def receive(self, _now: float) -> Parcel[str] | None:
+        frames = self._links.outward.recv_multipart()
+        host = self._links.hosts.host_of(frames[0])
+        return None if host is None else Parcel(host, host, frames[1:])
+
+    def handle(self, sender: str, item: Frames, now: float) -> list[Action]:
+        return self._links.read_answer(sender, item, now)
+
+    def malformed(self, sender: str, reason: str) -> None:
+        self._links.report.bad(Counter.MALFORMED, sender, f"answer on a link: {reason}")
+
+    def refuse(self, _sender: str, _item: Frames, _now: float) -> None:
+        """A message has no business here."""
+        raise MalformedError("frames")
+
+    def end(self, sender: str, now: float) -> list[Action]:
+        return self._links.cut(sender, now)
 
 
 def _advertised(settings: Settings) -> str:

@@ -6,7 +6,6 @@ Every channel has a socket of its own, bound when the first consumer asks and re
 
 import os
 import stat
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,8 @@ from openstack_zeromq.delivery.outgoing import Tell
 from openstack_zeromq.errors import ConfigError, MalformedError
 from openstack_zeromq.options import GROUP
 from openstack_zeromq.receiver.channels import rows
-from openstack_zeromq.receiver.departures import Departures
+from openstack_zeromq.receiver.departures import Departures, Load
+from openstack_zeromq.receiver.intake import Frames, Parcel
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.processes import Processes
 from openstack_zeromq.receiver.services import Services
@@ -45,6 +45,10 @@ _JOIN_FRAMES = 2
 _JOINED = wire.encode_control(Kind.JOINED)
 _LEFT = wire.encode_control(Kind.LEFT)
 
+_DEAF_FOR = 4.5
+"""Seconds for which a service is not listened to after a fault: it takes 3 s of silence, and half a second until it looks, for a
+service to find that it has no receiver; then it joins and sends anew as it does after a restart."""
+
 
 class Local:
     """:raises ConfigError: the directory cannot hold sockets."""
@@ -52,7 +56,8 @@ class Local:
     def __init__(self, ctx: sockets.ZmqContext, me: Me) -> None:
         self._settings = settings = me.settings
         self._node = me.node
-        self._report = me.report
+        self.report = me.report
+        self._faults = me.faults
         self._incarnation = me.incarnation
         self._pong = me.introduction(Kind.PONG)
         self._bound: dict[Channel, float] = {}
@@ -60,8 +65,12 @@ class Local:
         self.processes = Processes()
         self.ingress = sockets.router(ctx, settings.max_message_size)
         self.channels = sockets.router(ctx, settings.max_message_size, handover=False)
-        self._to_clients = Departures(partial(sockets.send, self.ingress))
-        self._to_consumers = Departures(partial(sockets.send, self.channels))
+        self._to_clients = Departures(partial(sockets.send, self.ingress), self.unsendable)
+        self._to_consumers = Departures(partial(sockets.send, self.channels), self.unsendable)
+        self._deaf_to: dict[int, float] = {}
+        self._broken: list[int] = []
+        self.speech = Speech(self)
+        self.joining = Joining(self)
         self._walls = Walls(settings, me.report)
         _remove_stale(settings.ipc_dir)
         try:
@@ -73,36 +82,88 @@ class Local:
 
     # from services
 
-    def from_clients(self, limit: int, now: float) -> Iterator[list[Action]]:
-        """Read the common socket, at most `limit` messages."""
-        for _ in range(limit):
-            if not sockets.readable(self.ingress):
-                return
-            name, frames, peer = sockets.receive(self.ingress, () if self._walls.ask_who else self.processes)
-            if peer is not None and name not in self.processes:
-                self._watch(name, peer.address)
-            try:
-                for item in wire.unbundle(frames):
-                    yield self._read_client(_Speaker(name, peer), item, now)
-            except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, f"service {name.hex()}", exc.reason)
+    def from_service(self, now: float) -> Parcel["_Speaker"] | None:
+        """Read the common socket."""
+        name, frames, peer = sockets.receive(self.ingress, () if self._walls.ask_who else self.processes)
+        who = _Speaker(name, peer)
+        if self._is_deaf_to(who.client, now):
+            return None
+        if peer is not None and name not in self.processes:
+            self._watch(name, peer.address)
+        return Parcel(f"service {name[:CLIENT_BYTES].hex()}", who, frames)
 
-    def from_consumers(self, limit: int, now: float) -> Iterator[list[Action]]:
-        """Read the channels' sockets, at most `limit` messages."""
-        for _ in range(limit):
-            if not sockets.readable(self.channels):
-                return
-            consumer, frames, peer = sockets.receive(self.channels, ())
-            try:
-                for item in wire.unbundle(frames):
-                    yield self._read_consumer(consumer, peer, item, now)
-            except MalformedError as exc:
-                self._report.bad(Counter.MALFORMED, f"consumer {consumer.hex()}", exc.reason)
+    def from_consumer(self, now: float) -> Parcel["_Speaker"] | None:
+        """Read the channels' sockets."""
+        name, frames, peer = sockets.receive(self.channels, ())
+        who = _Speaker(name, peer)
+        if self._is_deaf_to(who.client, now):
+            return None
+        return Parcel(f"service {name[:CLIENT_BYTES].hex()}", who, frames)
+
+    def read_client(self, who: "_Speaker", frames: list[bytes], now: float) -> list[Action]:
+        """Take in what a service says. It has two connections: one that only sends, and one for all the rest. Both begin with its
+        client id.
+
+        :raises MalformedError: it is nothing of ours.
+        """
+        if len(who.name) not in (CLIENT_BYTES, _OUTLET_BYTES):
+            raise MalformedError("identity")
+        self._walls.same(who.peer, self.processes.peer(who.name[:CLIENT_BYTES]))
+        kind = wire.kind_of(frames[0])
+        if len(frames) == _MESSAGE_FRAMES:
+            if kind in wire.MESSAGE_KINDS:
+                return self._read_message(who, frames[0], frames[1], now)
+            return self._read_for_consumer(who.client, kind, frames[0], frames[1], now)
+        if len(frames) == _LONG_FRAMES:
+            if kind in wire.MESSAGE_KINDS:
+                return self._read_message(who, frames[0], frames[1], now, frames[2].decode("utf-8", "replace"))
+            return self._read_report(who.client, kind, frames, now)
+        if len(frames) != 1:
+            raise MalformedError("frames")
+        return self._read_control(who, kind, wire.decode_control(frames[0]), now)
+
+    def read_consumer(self, consumer: ConsumerId, peer: Peer | None, frames: list[bytes], now: float) -> list[Action]:
+        """Take in that a consumer joins, and what it still works on.
+
+        :raises MalformedError: it is nothing of ours.
+        """
+        if len(frames) != _JOIN_FRAMES:
+            raise MalformedError("frames")
+        frame, holding = frames
+        if wire.kind_of(frame) is not Kind.JOIN:
+            raise MalformedError("kind")
+        facts = wire.decode_control(frame)
+        channel, credit = _channel(facts), facts.get("credit")
+        if not isinstance(credit, int) or credit < 0:
+            raise MalformedError("control")
+        held = wire.decode_ids(holding)
+        self._walls.same(peer, self.processes.peer(consumer[:CLIENT_BYTES]))
+        if self._walls.forbidden(peer, Verb.CONSUME, channel, now):
+            return []
+        LOG.info("consumer %s joins channel %s", consumer.hex(), channel)
+        self._to_consumers.item(consumer, (_JOINED,), 0)
+        return self._node.join(channel, consumer, credit, held, now)
+
+    def refuse(self, who: "_Speaker", item: Frames, now: float) -> None:
+        """Ask a service to send a message again later.
+
+        :raises MalformedError: it is none.
+        """
+        header = wire.decode(item[0])
+        self._node.counts[Counter.BUSY] += 1
+        self._to_clients.answer(_name(who.client), AnswerEntry(header.id, Answer.BUSY), urgent=False, now=now)
+
+    def cut(self, client: int, now: float) -> list[Action]:
+        """After a fault: know a service no more, as if its process had ended, and be deaf to it until it has noticed."""
+        self._deaf_to[client] = now + _DEAF_FOR
+        self.processes.forget(_name(client))
+        return self._node.client_left(client, now)
 
     def ended(self, now: float) -> None:
         """Processes of services have ended."""
         for name in self.processes.ended():
-            self._node.client_ended(int.from_bytes(name[:CLIENT_BYTES], "big"), now)
+            with self._faults.contained("ends of processes", f"service {name.hex()}"):
+                self._node.client_ended(int.from_bytes(name[:CLIENT_BYTES], "big"), now)
 
     # to services
 
@@ -129,16 +190,24 @@ class Local:
         self._to_clients.flush(now)
         self._to_consumers.flush(now)
         gone, self._to_consumers.undelivered = self._to_consumers.undelivered, []
-        actions = [action for consumer, _ in gone for action in self._node.leave(consumer, now)]
         silent, self._to_clients.undelivered = self._to_clients.undelivered, []
+        broken, self._broken = self._broken, []
+        actions: list[Action] = []
+        for consumer, _ in gone:
+            with self._faults.contained("consumers that left", f"service {consumer[:CLIENT_BYTES].hex()}"):
+                actions += self._node.leave(consumer, now)
         for name, load in silent:
-            self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
-            for reply in [wire.decode(frames[0]) for frames in load.items if len(frames) == _MESSAGE_FRAMES]:
-                actions += self._node.reply_failed(reply.id, int.from_bytes(name[:CLIENT_BYTES], "big"), now)
+            with self._faults.contained("services that left", f"service {name[:CLIENT_BYTES].hex()}"):
+                actions += self._undelivered(name, load, now)
+        for client in broken:
+            with self._faults.contained("services that left", f"service {_name(client).hex()}"):
+                actions += self.cut(client, now)
         return actions
 
     def tick(self, now: float) -> None:
         """Remove the sockets of channels that nobody consumes any more."""
+        if self._deaf_to:
+            self._deaf_to = {client: until for client, until in self._deaf_to.items() if until > now}
         self.processes.keep({_name(client) for client in self._node.clients})
         self._services.keep({*self._node.clients, *self._node.incoming.awaited(now)})
         for channel in list(self._bound):
@@ -168,30 +237,28 @@ class Local:
 
     # private
 
+    def _is_deaf_to(self, client: int, now: float) -> bool:
+        return bool(self._deaf_to) and self._deaf_to.get(client, 0.0) > now
+
+    def unsendable(self, name: bytes, exc: Exception) -> None:
+        """Nothing can be sent to a service or its consumer, for `exc`; `flush` forgets the service."""
+        client = int.from_bytes(name[:CLIENT_BYTES], "big")
+        self._faults.happened("sending to services", f"service {_name(client).hex()}", exc)
+        self._broken.append(client)
+
+    def _undelivered(self, name: bytes, load: Load, now: float) -> list[Action]:
+        """A service was not there to get `load`."""
+        self._node.counts[Counter.UNANSWERABLE] += len(load.answers)
+        replies = [wire.decode(frames[0]) for frames in load.items if len(frames) == _MESSAGE_FRAMES]
+        client = int.from_bytes(name[:CLIENT_BYTES], "big")
+        return [action for reply in replies for action in self._node.reply_failed(reply.id, client, now)]
+
     def _watch(self, name: bytes, address_: str) -> None:
         """Know a service by its process; one that we cannot see (in another container, perhaps) has only its pings to show."""
         if len(name) != CLIENT_BYTES:
             self.processes.note(name)
         elif self.processes.watch(name, address_):
             self._node.client_watched(int.from_bytes(name, "big"))
-
-    def _read_client(self, who: "_Speaker", frames: list[bytes], now: float) -> list[Action]:
-        """A service has two connections: one that only sends, and one for all the rest. Both begin with its client id."""
-        if len(who.name) not in (CLIENT_BYTES, _OUTLET_BYTES):
-            raise MalformedError("identity")
-        self._walls.same(who.peer, self.processes.peer(who.name[:CLIENT_BYTES]))
-        kind = wire.kind_of(frames[0])
-        if len(frames) == _MESSAGE_FRAMES:
-            if kind in wire.MESSAGE_KINDS:
-                return self._read_message(who, frames[0], frames[1], now)
-            return self._read_for_consumer(who.client, kind, frames[0], frames[1], now)
-        if len(frames) == _LONG_FRAMES:
-            if kind in wire.MESSAGE_KINDS:
-                return self._read_message(who, frames[0], frames[1], now, frames[2].decode("utf-8", "replace"))
-            return self._read_report(who.client, kind, frames, now)
-        if len(frames) != 1:
-            raise MalformedError("frames")
-        return self._read_control(who, kind, wire.decode_control(frames[0]), now)
 
     def _read_control(self, who: "_Speaker", kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
         """What a service says of itself."""
@@ -253,25 +320,6 @@ class Local:
             raise MalformedError("identity")
         return self._node.report(consumer or channel, wire.decode_ids(taken), now)
 
-    def _read_consumer(self, consumer: ConsumerId, peer: Peer | None, frames: list[bytes], now: float) -> list[Action]:
-        """A consumer joins, and says in the same breath what it still works on."""
-        if len(frames) != _JOIN_FRAMES:
-            raise MalformedError("frames")
-        frame, holding = frames
-        if wire.kind_of(frame) is not Kind.JOIN:
-            raise MalformedError("kind")
-        facts = wire.decode_control(frame)
-        channel, credit = _channel(facts), facts.get("credit")
-        if not isinstance(credit, int) or credit < 0:
-            raise MalformedError("control")
-        held = wire.decode_ids(holding)
-        self._walls.same(peer, self.processes.peer(consumer[:CLIENT_BYTES]))
-        if self._walls.forbidden(peer, Verb.CONSUME, channel, now):
-            return []
-        LOG.info("consumer %s joins channel %s", consumer.hex(), channel)
-        self._to_consumers.item(consumer, (_JOINED,), 0)
-        return self._node.join(channel, consumer, credit, held, now)
-
     def _listen(self, who: "_Speaker", channel: Channel, now: float) -> None:
         path = address.socket_path(self._settings.ipc_dir, channel)
         error = self._walls.forbidden(who.peer, Verb.CONSUME, channel, now)
@@ -305,6 +353,57 @@ class _Speaker(NamedTuple):
     @property
     def client(self) -> int:
         return int.from_bytes(self.name[:CLIENT_BYTES], "big")
+
+
+class Speech:
+    """What services say through the common socket: a `Source`."""
+
+    name = "messages of services"
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self.socket = local.ingress
+
+    def receive(self, now: float) -> Parcel[_Speaker] | None:
+        return self._local.from_service(now)
+
+    def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
+        return self._local.read_client(sender, item, now)
+
+    def malformed(self, sender: _Speaker, reason: str) -> None:
+        self._local.report.bad(Counter.MALFORMED, f"service {sender.name.hex()}", reason)
+
+    def refuse(self, sender: _Speaker, item: Frames, now: float) -> None:
+        self._local.refuse(sender, item, now)
+
+    def end(self, sender: _Speaker, now: float) -> list[Action]:
+        return self._local.cut(sender.client, now)
+
+
+class Joining:
+    """What consumers say through the sockets of channels: a `Source`."""
+
+    name = "consumers of services"
+
+    def __init__(self, local: Local) -> None:
+        self._local = local
+        self.socket = local.channels
+
+    def receive(self, now: float) -> Parcel[_Speaker] | None:
+        return self._local.from_consumer(now)
+
+    def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
+        return self._local.read_consumer(sender.name, sender.peer, item, now)
+
+    def malformed(self, sender: _Speaker, reason: str) -> None:
+        self._local.report.bad(Counter.MALFORMED, f"consumer {sender.name.hex()}", reason)
+
+    def refuse(self, _sender: _Speaker, _item: Frames, _now: float) -> None:
+        """A message has no business here."""
+        raise MalformedError("frames")
+
+    def end(self, sender: _Speaker, now: float) -> list[Action]:
+        return self._local.cut(sender.client, now)
 
 
 def _name(client: int) -> bytes:

@@ -13,11 +13,12 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 from oslo_log import log as logging
@@ -26,7 +27,7 @@ from openstack_zeromq import sockets
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import Reply, Respond
+from openstack_zeromq.delivery.incoming import CLIENT_BYTES, Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, LinkState, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
@@ -37,7 +38,10 @@ from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.admin import Admin
+from openstack_zeromq.receiver.dials import Dials
+from openstack_zeromq.receiver.faults import Faults
 from openstack_zeromq.receiver.hosts import Redialled, Refused
+from openstack_zeromq.receiver.intake import Intake
 from openstack_zeromq.receiver.links import Links
 from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
@@ -55,7 +59,6 @@ LOG = logging.getLogger(__name__)
 _VERSION = version("openstack-zeromq")
 _TICK = 0.05
 _LOOK_EVERY = 0.5
-_BATCH = 32
 _REMEMBER = 600.0
 _STALL = 1.0
 _SHOWN_DOWN = 3
@@ -74,6 +77,7 @@ class Receiver:
         self._identity = identity(settings)
         self._trust_watch = None if self._identity is None else TrustWatch(self._identity.trust)
         self._reload_request = 0
+        self._reloads = False
         self._started = time.monotonic()
         self._stopping = False
         self._draining_since: float | None = None
@@ -95,20 +99,28 @@ class Receiver:
         own = origin(settings.host, secrets.randbits(RANDOM_BITS))
         self._node = Node(facts, self._matchmaker, self._started, self._former(), own)
         report = self._report = Report(self._node.counts)
+        self._faults = Faults(report)
         if crashed:
             report.bad(Counter.CRASHES, f"process {crashed}", "the receiver before this one was killed, or ended by a fault")
         descriptors.raise_limit()
         self._context = sockets.context()
-        me = Me(settings, self._node, report, self._incarnation)
+        me = Me(settings, self._node, report, self._faults, self._incarnation)
         self._links = Links(self._context, me, self._matchmaker, self._identity)
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
-        self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain)
+        self._dials = Dials(self._links, self._node.cannot_dial)
+        self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain, self._faults)
         self._unit = Unit(self._one_line)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
+        self._intakes: tuple[Intake[Any], ...] = tuple(
+            Intake(source, me, self._do)
+            for source in (self._local.joining, self._links.answers, self._links.messages, self._local.speech)
+        )
+        self.handlers = self._table()
         self._ended_well = False
+        self._next_tick = self._next_look = self._turned = 0.0
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -128,45 +140,16 @@ class Receiver:
             self._settings.matchmaker,
         )
         poller = zmq.Poller()
-        gate = self._links.guests.gate
-        for watched in (
-            *([] if gate is None else [gate.socket]),
-            self._links.inward,
-            self._links.outward,
-            self._links.guests.monitor,
-            self._links.hosts.refusals,
-            self._local.ingress,
-            self._local.channels,
-            self._local.processes,
-            self._admin.socket,
-            self._wake_read,
-        ):
-            poller.register(watched, zmq.POLLIN)
+        for handler in self.handlers:
+            if handler.socket is not None:
+                poller.register(handler.socket, zmq.POLLIN)
         self._matchmaker.start(self._look_now)
         if self._trust_watch is not None:
             self._trust_watch.start(self._look_now)
-        next_tick = next_look = 0.0
-        turned = time.monotonic()
+        self._turned = time.monotonic()
         while not self._stopping:
-            now = time.monotonic()
-            due = min(moment for moment in (next_tick, self._links.due, self._local.due) if moment is not None)
-            ready = {handle for handle, _ in poller.poll(max(0, math.ceil((due - now) * 1000)))}
-            now = time.monotonic()
-            if now - turned > _STALL:
-                why = f"its loop stood still for {now - turned:.1f} s; nothing was moved, and nobody let in"
-                self._report.bad(Counter.STALLS, "this receiver", why)
-            turned = now
-            self._read(ready, now)
-            if now >= next_tick:
-                next_tick = now + _TICK
-                self._do(self._node.tick(now), now)
-                self._local.tick(now)
-                self._registry.tick(now)
-            if now >= next_look or self._reload:
-                next_look = now + _LOOK_EVERY
-                self._look_around(now)
-            self._flush(now)
-            self._unit.turned(now)
+            with self._faults.contained("the loop"):
+                self._turn(poller)
         LOG.info("receiver of node %s stops", self._settings.host)
         self._unit.stopping()
         self._ended_well = True
@@ -251,6 +234,7 @@ class Receiver:
             **self._local.channels_shown(),
             "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
             "incoming": {"messages": node.incoming.in_hand},
+            "faults": self._faults.problem(now),
             "counters": dict(node.counts),
         }
 
@@ -297,77 +281,160 @@ class Receiver:
         ipc_dir = self._settings.ipc_dir
         return Former(remembered(ipc_dir), lambda client: begun(ipc_dir, client))
 
-    def _read(self, ready: set[object], now: float) -> None:
-        links, local = self._links, self._local
-        for source, read in (
-            (local.channels, local.from_consumers),
-            (links.outward, links.from_peers),
-            (links.inward, links.messages),
-            (local.ingress, local.from_clients),
-        ):
-            if source in ready:
-                for actions in read(_BATCH, now):
-                    self._do(actions, now)
-        if local.processes.fileno() in ready:
-            local.ended(now)
-        if (gate := links.guests.gate) is not None and gate.socket in ready:
-            gate.answer()
-        if links.guests.monitor in ready:
-            links.guests.watch()
-        if links.hosts.refusals in ready:
-            for what in links.hosts.refused():
-                match what:
-                    case Redialled():
-                        self._do(self._node.peer_redialled(what.host, now), now)
-                    case Refused():
-                        self._do(self._node.peer_refused(what.host, what.why, now), now)
-        if self._admin.socket.fileno() in ready and not self._admin.answer(self.status):
+    def _table(self) -> "tuple[Handler, ...]":
+        """What the loop does, in this order: read what is there, tick, look around, let leave what has gathered."""
+        settings, store = self._settings, f"matchmaker {self._settings.matchmaker}"
+        links, local, guests, gate = self._links, self._local, self._links.guests, self._links.guests.gate
+        keys = (
+            []
+            if self._identity is None or self._trust_watch is None
+            else [
+                Handler(
+                    "trusted keys",
+                    partial(self._look_who_is_trusted, self._identity.trust, self._trust_watch),
+                    every=_LOOK_EVERY,
+                    party=settings.authorized_keys,
+                ),
+                Handler(
+                    "the key of this node",
+                    partial(self._look_at_own_key, self._identity),
+                    every=_LOOK_EVERY,
+                    party=settings.key_file,
+                ),
+            ]
+        )
+        return (
+            *(Handler(intake.name, intake.work, intake.socket, waits=intake) for intake in self._intakes),
+            Handler("ends of processes", local.ended, local.processes.fileno()),
+            *([] if gate is None else [Handler("the gate", lambda _now: gate.answer(), gate.socket)]),
+            Handler("connections of peers", lambda _now: guests.watch(), guests.monitor),
+            Handler("refusals of peers", self._redial_refused, links.hosts.refusals),
+            Handler("the admin socket", self._answer_admin, self._admin.socket.fileno()),
+            Handler("wakes", lambda _now: self._woken(), self._wake_read.fileno()),
+            Handler("dials", lambda _now: self._dials.work()),
+            Handler("delivery", self._tick_node, every=_TICK),
+            Handler("channels", local.tick, every=_TICK, party=settings.ipc_dir),
+            Handler("the registry", self._registry.tick, every=_TICK, party=store),
+            Handler("descriptors", lambda _now: self._look_at_descriptors(), every=_LOOK_EVERY),
+            Handler("reloads", self._begin_reload, every=_LOOK_EVERY),
+            Handler("the matchmaker", self._look_at_matchmaker, every=_LOOK_EVERY, party=store),
+            *keys,
+            Handler("problems", self._look_at_faults, every=_LOOK_EVERY),
+            Handler("departures to services", self._flush_services),
+            Handler("departures to peers", self._flush_peers),
+        )
+
+    def _turn(self, poller: zmq.Poller) -> None:
+        """One pass. What a handler raises is contained in it: the others are called all the same."""
+        now = time.monotonic()
+        if self._dials.waiting or any(intake.backlog for intake in self._intakes):
+            due = now
+        else:
+            due = min(moment for moment in (self._next_tick, self._links.due, self._local.due) if moment is not None)
+        ready = {handle for handle, _ in poller.poll(max(0, math.ceil((due - now) * 1000)))}
+        now = time.monotonic()
+        if now - self._turned > _STALL:
+            why = f"its loop stood still for {now - self._turned:.1f} s; nothing was moved, and nobody let in"
+            self._report.bad(Counter.STALLS, "this receiver", why)
+        self._turned = now
+        ticks, looks = now >= self._next_tick, now >= self._next_look or self._reload
+        if ticks:
+            self._next_tick = now + _TICK
+        if looks:
+            self._next_look = now + _LOOK_EVERY
+            self._reload = False
+        for handler in self.handlers:
+            if handler.due(ready, ticks, looks):
+                try:
+                    handler.call(now)
+                except Exception as exc:  # of any kind: the loop goes on, and the watchdog ends what cannot be mended
+                    self._faults.happened(handler.name, handler.party, exc)
+        self._unit.turned(now, beat=not self._faults.broken)
+
+    def _redial_refused(self, now: float) -> None:
+        for what in self._links.hosts.refused():
+            match what:
+                case Redialled():
+                    self._do(self._node.peer_redialled(what.host, now), now)
+                case Refused():
+                    self._do(self._node.peer_refused(what.host, what.why, now), now)
+
+    def _answer_admin(self, _now: float) -> None:
+        if not self._admin.answer(self.status):
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "the admin socket", "no descriptor, or no thread, for who asks")
-        if self._wake_read.fileno() in ready:
-            self._wake_read.recv(4096)
 
-    def _do(self, actions: Iterable[Action], now: float) -> None:
-        for action in actions:
-            match action:
-                case Send():
-                    self._links.send(action, now)
-                case Hand():
-                    self._local.hand(action.consumer, action.message, now)
-                case Tell():
-                    self._local.tell(action, now)
-                case Respond():
-                    self._links.respond(action, now)
-                case Reply():
-                    self._local.reply(action.client, action.message)
-                case Dial():
-                    self._node.cannot_dial(action.host, self._links.hosts.dial(action.host))
-                case Ping():
-                    self._links.ping(action.host)
-                case Close():
-                    self._links.hosts.hang_up(action.host)
+    def _woken(self) -> None:
+        self._wake_read.recv(4096)
 
-    def _flush(self, now: float) -> None:
+    def _tick_node(self, now: float) -> None:
+        self._do(self._node.tick(now), now)
+
+    def _flush_services(self, now: float) -> None:
         """Who turns out to be gone leaves work for others: until there is none."""
         while actions := self._local.flush(now):
             self._do(actions, now)
-        self._links.flush(now)
 
-    def _look_around(self, now: float) -> None:
-        """Twice a second: are there descriptors left, and what does the matchmaker know?"""
+    def _flush_peers(self, now: float) -> None:
+        while actions := self._links.flush(now):
+            self._do(actions, now)
+
+    def _do(self, actions: Iterable[Action], now: float) -> None:
+        """Carry out; what an action raises is a fault of the one it is meant for."""
+        for action in actions:
+            try:
+                self._carry_out(action, now)
+            except Exception as exc:  # of any kind: it concerns one peer or one service
+                self._failed(action, exc, now)
+
+    def _carry_out(self, action: Action, now: float) -> None:
+        match action:
+            case Send():
+                self._links.send(action, now)
+            case Hand():
+                self._local.hand(action.consumer, action.message, now)
+            case Tell():
+                self._local.tell(action, now)
+            case Respond():
+                self._links.respond(action, now)
+            case Reply():
+                self._local.reply(action.client, action.message)
+            case Dial():
+                self._dials.add(action.host)
+            case Ping():
+                self._links.ping(action.host)
+            case Close():
+                self._dials.drop(action.host)
+
+    def _failed(self, action: Action, exc: Exception, now: float) -> None:
+        match action:
+            case Send() | Ping() | Dial() | Close():
+                self._faults.happened("sending to peers", action.host, exc)
+                self._links.break_off(action.host)
+            case Respond():
+                self._links.unanswerable(action.origin, exc)
+            case Hand():
+                self._local.unsendable(action.consumer, exc)
+            case Tell() | Reply():
+                self._local.unsendable(action.client.to_bytes(CLIENT_BYTES, "big"), exc)
+
+    # twice a second
+
+    def _look_at_descriptors(self) -> None:
         if (left := descriptors.left()) < descriptors.RESERVE:
             self._report.bad(Counter.SHORT_OF_DESCRIPTORS, "this process", f"{left} descriptors left; raise LimitNOFILE")
-        self._reload = False
-        asked = self._is_reload_due()
-        if asked:
+
+    def _begin_reload(self, now: float) -> None:
+        self._reloads = self._is_reload_due()
+        if self._reloads:
             self._unit.reloading(now)
+
+    def _look_at_matchmaker(self, now: float) -> None:
         if self._matchmaker.refresh():
             self._do(self._node.routes_changed(now), now)
         self._do(self._node.close_gone_links(self._matchmaker.is_node, now), now)
         self._problems.say("matchmaker", self._matchmaker.problem)
-        if self._identity is not None and self._trust_watch is not None:
-            self._look_who_is_trusted(self._identity.trust, now)
-            self._problems.say("keys", self._trust_watch.problem(now))
-            self._look_at_own_key(self._identity, asked, now)
+        if not self._matchmaker.alive:
+            self._faults.give_up("the matchmaker's thread has ended")
 
     def _is_reload_due(self) -> bool:
         """Whether a reload was asked for, and can begin: with keys, once the thread has seen what was in their folder then."""
@@ -381,22 +448,45 @@ class Receiver:
         self._reload_request = 0
         return True
 
-    def _look_who_is_trusted(self, folder: TrustFolder, now: float) -> None:
+    def _look_who_is_trusted(self, folder: TrustFolder, watch: TrustWatch, now: float) -> None:
         if folder.take():
             cut = self._links.trust_changed(folder.trust)
             LOG.info("keys of %s hosts are trusted now; cut off: %s", len(folder.trust.hosts), ", ".join(cut) or "nobody")
             for host in cut:
                 self._do(self._node.peer_cut(host, "its key is not trusted here any more", now), now)
         self._links.guests.see_out()
+        self._problems.say("keys", watch.problem(now))
 
-    def _look_at_own_key(self, own: Identity, asked: bool, now: float) -> None:
+    def _look_at_own_key(self, own: Identity, now: float) -> None:
         """Another key of this node counts once somebody asks to reload: not before all others can know it."""
+        asked, self._reloads = self._reloads, False
         if asked and own.reread():
             cut = self._links.take_key(own.pair)
             LOG.info("the key of this node is %s now; all links are opened anew", own.pair.public)
             for host in cut:
                 self._do(self._node.redial_peer(host, now), now)
         self._problems.say("key", own.problem(now))
+
+    def _look_at_faults(self, now: float) -> None:
+        self._problems.say("faults", self._faults.problem(now))
+
+
+class Handler(NamedTuple):
+    """One of the things that the loop does. `call` gets the time: when `socket` (or its descriptor) can be read, or something
+    `waits` still; without a socket `every` so many seconds, or (0) in each pass. `party`: the file or store that it is about."""
+
+    name: str
+    call: Callable[[float], None]
+    socket: Any = None
+    every: float = 0.0
+    waits: Intake[Any] | None = None
+    party: str = ""
+
+    def due(self, ready: Container[object], ticks: bool, looks: bool) -> bool:
+        """Is it to be called in this pass?"""
+        if self.socket is not None:
+            return self.socket in ready or (self.waits is not None and self.waits.backlog)
+        return not self.every or (ticks if self.every == _TICK else looks)
 
 
 def _lock_directory(ipc_dir: str) -> tuple[int, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from openstack_zeromq import wire
 from openstack_zeromq.delivery.node import Node
 from openstack_zeromq.options import Settings
+from openstack_zeromq.receiver.faults import Faults
 from openstack_zeromq.receiver.report import Report
 from openstack_zeromq.wire import Kind
 
@@ -16,6 +17,7 @@ class Me:
     settings: Settings
     node: Node
     report: Report
+    faults: Faults
     incarnation: int
 
     def introduction(self, kind: Kind, **more: object) -> bytes:

@@ -25,6 +25,16 @@ class Report:
             self._said.add((counter, who))
             LOG.warning("%s from %s: %s (logged once; counted as %r)", counter.value, who, what, counter.value)
 
+    def fault(self, place: str, who: str, what: str, exc: Exception) -> None:
+        """Count an exception that nothing foresaw; the first time from `who` at `place`, log it with its traceback."""
+        self._counts[Counter.FAULTS] += 1
+        about = f"{place}: {who}"
+        if (Counter.FAULTS, about) not in self._said and len(self._said) < _MOST:
+            self._said.add((Counter.FAULTS, about))
+            LOG.error(
+                "a fault at %r, of %s: %s (logged once; counted as 'faults'); please report it", place, who, what, exc_info=exc
+            )
+
 
 class Problems:
     """What is wrong now, by what it is about; each is logged when it begins and when it is over."""

@@ -17,12 +17,13 @@ class Unit:
         self._next_beat = self._next_status = 0.0
         self._ready = False
 
-    def turned(self, now: float) -> None:
-        """The loop has turned once more, at `now` (seconds, monotonic); the first time everything is ready."""
+    def turned(self, now: float, beat: bool = True) -> None:
+        """The loop has turned once more, at `now` (seconds, monotonic); the first time everything is ready. Without `beat` the
+        watchdog is to end this process."""
         if not self._ready:
             self._ready = True
             systemd.notify("READY=1")
-        if self._beat_every is not None and now >= self._next_beat:
+        if beat and self._beat_every is not None and now >= self._next_beat:
             self._next_beat = now + self._beat_every
             systemd.notify("WATCHDOG=1")
         if now >= self._next_status:

@@ -57,11 +57,19 @@ def _verdict(question: Sequence[bytes], trust: Trust) -> Verdict:
 
 
 class Gate:
-    """The socket that libzmq asks. There is one per context; `hear` gets each verdict."""
+    """The socket that libzmq asks. There is one per context; `hear` gets each verdict, `fault` what kept a question from its
+    answer."""
 
-    def __init__(self, ctx: sockets.ZmqContext, trust: Callable[[], Trust], hear: Callable[[Verdict], None]) -> None:
+    def __init__(
+        self,
+        ctx: sockets.ZmqContext,
+        trust: Callable[[], Trust],
+        hear: Callable[[Verdict], None],
+        fault: Callable[[Exception], None],
+    ) -> None:
         self._trust = trust
         self._hear = hear
+        self._fault = fault
         self.socket: sockets.ZmqSocket = ctx.socket(zmq.ROUTER)
         self.socket.set(zmq.LINGER, 0)
         self.socket.bind(ENDPOINT)
@@ -69,10 +77,16 @@ class Gate:
     def answer(self, limit: int = 100) -> None:
         """Answer what was asked, at most `limit`: handshakes must not keep messages waiting."""
         for frames in sockets.drain(self.socket, limit):
-            cut = frames.index(b"") + 1 if b"" in frames else len(frames)
-            answer, verdict = judge(frames[cut:], self._trust())
-            sockets.send(self.socket, [*frames[:cut], *answer])
-            self._hear(verdict)
+            try:
+                self._answer(frames)
+            except Exception as exc:  # of any kind: it concerns one connection, which does not come in
+                self._fault(exc)
+
+    def _answer(self, frames: Sequence[bytes]) -> None:
+        cut = frames.index(b"") + 1 if b"" in frames else len(frames)
+        answer, verdict = judge(frames[cut:], self._trust())
+        sockets.send(self.socket, [*frames[:cut], *answer])
+        self._hear(verdict)
 
     def close(self) -> None:
         self.socket.close(0)

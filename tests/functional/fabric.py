@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Fabric:
     options: Mapping[str, object] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Further groups of zeromq.conf: a store's."""
+    program: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What is run as the receiver of a node, where it is not the shipped program."""
 
     def __post_init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))
@@ -59,10 +61,11 @@ class Fabric:
 
     # nodes
 
-    def write_ring(self, ring: Mapping[str, Iterable[str]]) -> None:
-        """Replace every node's ring."""
+    def write_ring(self, ring: Mapping[str, Iterable[str]], others: Mapping[str, str] | None = None) -> None:
+        """Replace every node's ring; `others` are addresses of hosts that are none of these nodes."""
         data = ring_file.render(ring)
-        hosts = {name: {"address": address, "port": self.port} for name, address in self.addresses.items()}
+        addresses = {**self.addresses, **(others or {})}
+        hosts = {name: {"address": address, "port": self.port} for name, address in addresses.items()}
         path = self.directory / "ring.json"
         ring_file.write(ring_file.meta_path(path), ring_file.render_meta(data, hosts, "test"))
         ring_file.write(path, data)
@@ -118,9 +121,8 @@ class Fabric:
         """Start receivers (all of them by default) and wait until they answer."""
         for node in nodes or self.addresses:
             with self.log(node).open("ab") as log:
-                self.processes[node] = subprocess.Popen(
-                    [RECEIVER, "--config-file", str(self.config_file(node))], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
+                command = [*self.program.get(node, [RECEIVER]), "--config-file", str(self.config_file(node))]
+                self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for node in nodes or self.addresses:
             eventually(lambda node=node: self.status(node))
 

@@ -3,7 +3,7 @@
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -87,6 +87,23 @@ def listener(endpoint: str, pair: KeyPair) -> Iterator[Any]:
         yield made
     finally:
         context.destroy(linger=0)
+
+
+@contextmanager
+def blackholes(addresses: Iterable[str], port: int) -> Iterator[None]:
+    """Half of `addresses` refuse a connection, the other half take one and never say anything."""
+    made = []
+    try:
+        for address in list(addresses)[::2]:
+            listening = socket.socket()
+            made.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((address, port))
+            listening.listen(1)
+        yield
+    finally:
+        for listening in made:
+            listening.close()
 
 
 def until_closed(connection: socket.socket) -> None:

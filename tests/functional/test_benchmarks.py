@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.figures import MEASURES
 from benchmarks.flood import PATHS, PLAIN
 
@@ -39,9 +41,12 @@ def test_the_least_that_six_hops_can_take_is_measured() -> None:
     assert busy["p50_ms"] > 0.6  # six passes of 100 µs each
 
 
-def test_strangers_at_the_door_are_all_refused_and_the_receiver_lives() -> None:
+@pytest.mark.parametrize(
+    ("what", "counted"), [([], "refused_handshakes"), (["--storm"], "refused_handshakes"), (["--flood"], "arrived")]
+)
+def test_what_besets_the_door_is_counted_and_the_receiver_lives(what: list[str], counted: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.door", "--seconds", "3", "--rate", "300", "--json"],
+        [sys.executable, "-m", "benchmarks.door", *what, "--seconds", "2", "--rate", "300", "--json"],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -50,6 +55,6 @@ def test_strangers_at_the_door_are_all_refused_and_the_receiver_lives() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
     assert found["alive"]
-    assert found["refused_per_s"] > 100
+    assert found["beset"][0]["counted_per_s"][counted] > 100
     assert found["rss_grew_mib"] < 20
-    assert found["beset"]["calls_per_s"] > 0
+    assert all(one["calls_per_s"] > 0 for one in found["beset"])

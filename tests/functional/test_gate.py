@@ -18,6 +18,10 @@ from openstack_zeromq.security.gate import Gate
 from openstack_zeromq.security.trust_folder import TrustFolder
 
 
+def _raised(exc: Exception) -> None:
+    raise exc
+
+
 @pytest.mark.parametrize("gate", ["none", "silent", "answering"])
 def test_without_an_answer_from_the_gate_nobody_comes_in(gate: str, short_path: Path) -> None:
     """Whether it was never made, or stands still: what libzmq does with our options, and only the last one lets in."""
@@ -26,7 +30,7 @@ def test_without_an_answer_from_the_gate_nobody_comes_in(gate: str, short_path: 
     folder, port = TrustFolder(short_path), free_port(["127.0.1.78"])
     context = sockets.context()
     inward = sockets.listening_router(context, 4096, sockets.Pace(handshake=3.0, heartbeat=1.0, redial=2.0), here.secret)
-    asked = Gate(context, lambda: folder.trust, lambda _verdict: None) if gate != "none" else None
+    asked = Gate(context, lambda: folder.trust, lambda _verdict: None, _raised) if gate != "none" else None
     inward.bind(f"tcp://127.0.1.78:{port}")
     try:
         with dealer(f"tcp://127.0.1.78:{port}", pair=there, server_key=here.public) as peer:
