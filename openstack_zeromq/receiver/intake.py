@@ -10,9 +10,8 @@ An exception that nothing foresaw costs the party that sent the message its conn
 sends again what was not answered.
 """
 
-from collections import Counter as Counts
-from collections.abc import Callable, Iterable
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 import zmq
 
@@ -46,12 +45,11 @@ _ANSWERS_A_MESSAGE = 64
 """Bytes of answers, or of control, that cost about as much work as one message: three answers."""
 
 
-class Parcel(NamedTuple, Generic[Sender]):
-    """What came in at once: for whom it counts, `sender` as its source knows it, and the frames."""
+Party = Hashable
+"""A peer or a service, as its source tells it from others."""
 
-    party: str
-    sender: Sender
-    frames: Frames
+Parcel = tuple[Party, Sender, Frames]
+"""What came in at once: for whom it counts, the sender as its source knows it, and the frames."""
 
 
 class Source(Protocol[Sender]):
@@ -74,6 +72,9 @@ class Source(Protocol[Sender]):
 
         :raises MalformedError: it is none of ours.
         """
+
+    def named(self, sender: Sender) -> str:
+        """Who that is, for people."""
 
     def malformed(self, sender: Sender, reason: str) -> None:
         """Count an item that was none."""
@@ -98,7 +99,7 @@ class Intake(Generic[Sender]):
         self._do = do
         self._report = me.report
         self._faults = me.faults
-        self._waiting: FairQueue[str, tuple[Sender, Frames]] = FairQueue(Bounds(me.settings.topic_backlog, _QUEUED_BYTES), TURN)
+        self._waiting: FairQueue[Party, tuple[Sender, Frames]] = FairQueue(Bounds(me.settings.topic_backlog, _QUEUED_BYTES), TURN)
 
     @property
     def backlog(self) -> bool:
@@ -117,28 +118,32 @@ class Intake(Generic[Sender]):
         """Deal with what comes, about `most` messages, or put it off; how many were dealt with."""
         socket, waiting = self.socket, self._waiting
         taken = late = 0
-        before = ""
-        of: Counts[str] = Counts()
-        round_: set[str] = set()
+        before: Party = None
+        of: dict[Party, int] = {}
+        round_: set[Party] = set()
         while taken < most and late < _LATE and sockets.readable(socket):
             parcel = self._receive(now)
             if parcel is None:
                 taken += 1
                 continue
             party, sender, frames = parcel
-            items = self._opened(sender, frames)
-            weight = _weight(items)
+            if len(frames) == 1:
+                items = self._opened(sender, frames)
+                weight = _weight(items)
+            else:
+                items, weight = [frames], 1 + len(frames[1]) // wire.LARGE
             # Two frames in a row of one party: nobody else waits, so it need not either.
-            if party in waiting or weight > 2 * TURN or (of[party] > TURN and party != before):
+            if party in waiting or weight > 2 * TURN or (party != before and of.get(party, 0) > TURN):
                 late += 1
                 self._put_off(party, sender, items, now)
                 if party in round_:
                     break  # libzmq gives out frames in turn: in the whole round there was none of anybody else
                 round_.add(party)
             else:
-                round_.clear()
                 taken += weight
-                of[party] += weight
+                of[party] = of.get(party, 0) + weight
+                if round_:
+                    round_.clear()
                 for item in items:
                     if not self._take(party, sender, item, now):
                         break
@@ -163,19 +168,19 @@ class Intake(Generic[Sender]):
             self._source.malformed(sender, exc.reason)
         return items
 
-    def _take(self, party: str, sender: Sender, item: Frames, now: float) -> bool:
+    def _take(self, party: Party, sender: Sender, item: Frames, now: float) -> bool:
         """Deal with one item; False: its sender is no more."""
         try:
             self._do(self._source.handle(sender, item, now), now)
         except MalformedError as exc:
             self._source.malformed(sender, exc.reason)
         except Exception as exc:  # of any kind: it costs this party its connection, and nobody else anything
-            self._faults.happened(self.name, party, exc)
+            self._faults.happened(self.name, self._source.named(sender), exc)
             self._end(party, sender, now)
             return False
         return True
 
-    def _put_off(self, party: str, sender: Sender, items: list[Frames], now: float) -> None:
+    def _put_off(self, party: Party, sender: Sender, items: list[Frames], now: float) -> None:
         for item in items:
             size = sum(map(len, item))
             if self._waiting.room(party, size):
@@ -185,21 +190,25 @@ class Intake(Generic[Sender]):
             elif self._waiting.room(party, size, _ENDURED):
                 self._waiting.put(party, (sender, item), _weight([item]), size)
             else:
-                self._report.bad(Counter.FLOODED, party, f"{self.name}: too much waits of it; its connection is ended")
+                self._report.bad(
+                    Counter.FLOODED, self._source.named(sender), f"{self.name}: too much waits of it; its connection is ended"
+                )
                 self._end(party, sender, now)
                 return
 
-    def _refuse(self, party: str, sender: Sender, item: Frames, now: float) -> None:
-        self._report.bad(Counter.FLOODED, party, f"{self.name}: too much waits of it; it is asked to back off")
-        with self._faults.contained(self.name, party):
+    def _refuse(self, party: Party, sender: Sender, item: Frames, now: float) -> None:
+        self._report.bad(
+            Counter.FLOODED, self._source.named(sender), f"{self.name}: too much waits of it; it is asked to back off"
+        )
+        with self._faults.contained(self.name, self._source.named(sender)):
             try:
                 self._source.refuse(sender, item, now)
             except MalformedError as exc:
                 self._source.malformed(sender, exc.reason)
 
-    def _end(self, party: str, sender: Sender, now: float) -> None:
+    def _end(self, party: Party, sender: Sender, now: float) -> None:
         self._waiting.drop(party)
-        with self._faults.contained(f"the end of {self.name}", party):
+        with self._faults.contained(f"the end of {self.name}", self._source.named(sender)):
             self._do(self._source.end(sender, now), now)
 
 

@@ -239,13 +239,16 @@ class Messages:
     def receive(self, _now: float) -> Parcel[_Speaker]:
         origin, frames, peer = sockets.receive(self._links.inward, self._guests.known)
         guest = self._guests.who(origin, peer)
-        return Parcel(guest.host or f"{guest.address} {origin.hex()}", _Speaker(origin, guest), frames)
+        return guest.host or origin, _Speaker(origin, guest), frames
 
     def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
         return self._links.read_message(sender.origin, sender.guest, item, now)
 
+    def named(self, sender: _Speaker) -> str:
+        return sender.guest.host or sender.guest.address
+
     def malformed(self, sender: _Speaker, reason: str) -> None:
-        self._links.report.bad(Counter.MALFORMED, sender.guest.host or sender.guest.address, f"frames on a link: {reason}")
+        self._links.report.bad(Counter.MALFORMED, self.named(sender), f"frames on a link: {reason}")
 
     def refuse(self, sender: _Speaker, item: Frames, now: float) -> None:
         self._links.refuse(sender.origin, item, now)
@@ -270,10 +273,13 @@ class Answers:
     def receive(self, _now: float) -> Parcel[str] | None:
         frames = self._links.outward.recv_multipart()
         host = self._links.hosts.host_of(frames[0])
-        return None if host is None else Parcel(host, host, frames[1:])
+        return None if host is None else (host, host, frames[1:])
 
     def handle(self, sender: str, item: Frames, now: float) -> list[Action]:
         return self._links.read_answer(sender, item, now)
+
+    def named(self, sender: str) -> str:
+        return sender
 
     def malformed(self, sender: str, reason: str) -> None:
         self._links.report.bad(Counter.MALFORMED, sender, f"answer on a link: {reason}")

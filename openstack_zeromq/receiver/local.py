@@ -86,19 +86,19 @@ class Local:
         """Read the common socket."""
         name, frames, peer = sockets.receive(self.ingress, () if self._walls.ask_who else self.processes)
         who = _Speaker(name, peer)
-        if self._is_deaf_to(who.client, now):
+        if self._deaf_to and self._deaf_to.get(who.client, 0.0) > now:
             return None
         if peer is not None and name not in self.processes:
             self._watch(name, peer.address)
-        return Parcel(f"service {name[:CLIENT_BYTES].hex()}", who, frames)
+        return name[:CLIENT_BYTES], who, frames
 
     def from_consumer(self, now: float) -> Parcel["_Speaker"] | None:
         """Read the channels' sockets."""
         name, frames, peer = sockets.receive(self.channels, ())
         who = _Speaker(name, peer)
-        if self._is_deaf_to(who.client, now):
+        if self._deaf_to and self._deaf_to.get(who.client, 0.0) > now:
             return None
-        return Parcel(f"service {name[:CLIENT_BYTES].hex()}", who, frames)
+        return name[:CLIENT_BYTES], who, frames
 
     def read_client(self, who: "_Speaker", frames: list[bytes], now: float) -> list[Action]:
         """Take in what a service says. It has two connections: one that only sends, and one for all the rest. Both begin with its
@@ -237,9 +237,6 @@ class Local:
 
     # private
 
-    def _is_deaf_to(self, client: int, now: float) -> bool:
-        return bool(self._deaf_to) and self._deaf_to.get(client, 0.0) > now
-
     def unsendable(self, name: bytes, exc: Exception) -> None:
         """Nothing can be sent to a service or its consumer, for `exc`; `flush` forgets the service."""
         client = int.from_bytes(name[:CLIENT_BYTES], "big")
@@ -370,6 +367,9 @@ class Speech:
     def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
         return self._local.read_client(sender, item, now)
 
+    def named(self, sender: _Speaker) -> str:
+        return f"service {sender.name[:CLIENT_BYTES].hex()}"
+
     def malformed(self, sender: _Speaker, reason: str) -> None:
         self._local.report.bad(Counter.MALFORMED, f"service {sender.name.hex()}", reason)
 
@@ -394,6 +394,9 @@ class Joining:
 
     def handle(self, sender: _Speaker, item: Frames, now: float) -> list[Action]:
         return self._local.read_consumer(sender.name, sender.peer, item, now)
+
+    def named(self, sender: _Speaker) -> str:
+        return f"service {sender.name[:CLIENT_BYTES].hex()}"
 
     def malformed(self, sender: _Speaker, reason: str) -> None:
         self._local.report.bad(Counter.MALFORMED, f"consumer {sender.name.hex()}", reason)
