@@ -105,7 +105,9 @@ msg:
   returned: failure
   type: str
 receiver:
-  description: False when this node has no receiver that runs, so that nothing is known about who should have answered.
+  description:
+    - False when this node has no receiver that runs, or a configuration that none can run with.
+    - Then nothing is known about who should have answered.
   returned: always
   type: bool
 """

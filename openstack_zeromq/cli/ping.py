@@ -50,7 +50,7 @@ class Question:
 class Pong:
     """`latency_ms`: min, median, max; `answered_by`: the nodes, where they say so; `remote_error`: what a service answered that
     does not know the method; `error`: why the calls failed, empty when they did not; `receiver`: false when they failed because
-    this node has none that runs, which says nothing about who should have answered."""
+    this node has none that runs, or a configuration that none can run with, which says nothing about who should have answered."""
 
     latency_ms: dict[str, float] = field(default_factory=dict)
     answered_by: list[str] = field(default_factory=list)
@@ -182,7 +182,7 @@ def command(config_files: tuple[str, ...], *, as_json: bool, **given: Any) -> No
     try:
         pong = ping(configured(config_files), question)
     except ZeroMQError as exc:
-        pong = Pong(error=str(exc))
+        pong = Pong(error=str(exc), receiver=False)
     if as_json:
         click.echo(json.dumps(asdict(pong)))
         sys.exit(1 if pong.error else 0)
