@@ -41,9 +41,10 @@ def test_the_node_without_systemd_has_no_unit_of_ours(nodes):
 
 def test_the_firewall_lets_only_nodes_and_the_named_network_in(nodes):
     rules = nodes["node1"].check_output("nft list table inet openstack_zeromq")
-    accepted = re.findall(r"tcp dport 9777 ip saddr (\S+) accept", rules)
-    assert len(accepted) == 3
-    assert "192.0.2.0/24" in accepted
+    peers = re.search(r"set peers4 {[^}]*elements = {([^}]*)}", rules)[1].replace(",", " ").split()
+    assert len(peers) == 3
+    assert "192.0.2.0/24" in peers
+    assert "tcp dport 9777 ip saddr @peers4 accept" in rules
     assert "tcp dport 9777 ct state new add @crowd4 { ip saddr ct count over 32 }" in rules
     assert re.search(r"tcp dport 9777 counter packets \d+ bytes \d+ drop", rules)
 
