@@ -2,7 +2,7 @@
 
     python3 tools/stores.py [--mirror URI]
 
-Redis 7, Redis 8, Valkey and Consul as Debian releases have them, and libfaketime. Nothing is installed: apt, with a
+Redis 6.0, 7 and 8, Valkey and Consul as Debian releases have them, and libfaketime. Nothing is installed: apt, with a
 state directory of its own, downloads and checks the packages, dpkg unpacks them, and .cache/stores/<name>/bin/<program>
 runs a program with the libraries of its own release, whatever this machine has. The mirror is the machine's own.
 Runs before anything is installed, so: standard library only.
@@ -27,6 +27,7 @@ STAMP = ".openstack-zeromq"
 
 Store = collections.namedtuple("Store", "suite packages programs libraries")
 WANTED = {
+    "redis6": Store("bullseye", ("redis-server", "redis-tools", "lua-cjson", "lua-bitop"), ("redis-server", "redis-cli"), ()),
     "redis7": Store("bookworm", ("redis-server", "redis-tools"), ("redis-server", "redis-cli"), ()),
     "redis8": Store("trixie", ("redis-server", "redis-tools"), ("redis-server", "redis-cli"), ()),
     "valkey": Store("trixie", ("valkey-server", "valkey-tools"), ("valkey-server", "valkey-cli"), ()),
@@ -113,10 +114,16 @@ def write_start(place, program):
     folders = {os.path.dirname(path) for path in found if not path.endswith(".py")}
     libraries = ":".join("$tree/" + os.path.relpath(folder, os.path.join(place, "tree")) for folder in sorted(folders))
     target = find(place, os.path.join("bin", program))
+    start = START.format(loader=loader[len("tree/") :], libraries=libraries, program=target[len("tree/") :])
+    # Debian's Redis 6.0 loads what its scripts may use (cjson) from where Lua looks.
+    modules = glob.glob(os.path.join(place, "tree", "**", "lua", "5.1", "cjson.so"), recursive=True)
+    if modules:
+        inside = os.path.relpath(os.path.dirname(modules[0]), os.path.join(place, "tree"))
+        start = start.replace("exec ", f'export LUA_CPATH="$tree/{inside}/?.so"\nexec ')
     path = os.path.join(place, "bin", program)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", opener=lambda name, flags: os.open(name, flags, 0o755)) as file:
-        file.write(START.format(loader=loader[len("tree/") :], libraries=libraries, program=target[len("tree/") :]))
+        file.write(start)
 
 
 def find(place, *patterns):

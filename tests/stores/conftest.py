@@ -18,7 +18,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(scope="session", params=["redis7", "redis8", "valkey"])
+@pytest.fixture(scope="session", params=["redis6", "redis7", "redis8", "valkey"])
 def any_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """Each kind of Redis in turn; shared: do not stop it, do not wipe it."""
     with RedisServer(request.param) as server:

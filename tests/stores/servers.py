@@ -174,7 +174,7 @@ class Server(Startable):
 
 
 class RedisServer(Server):
-    """Redis or Valkey: `program` is redis7, redis8 or valkey.
+    """Redis or Valkey: `program` is redis6, redis7, redis8 or valkey.
 
     `acl_users` are rules by user name ({"nova": "on >secret ~* &* +@all"}), `settings` further lines of redis.conf.
     With a `clock_file` (redis7 only), `clock_jump` moves its wall clock.
@@ -317,7 +317,7 @@ class RedisServer(Server):
             "appendonly": "yes" if self._append else "no",
             "protected-mode": "no",
             "repl-diskless-sync-delay": "0",
-            "enable-debug-command": "local",
+            **({} if self.program == "redis6" else {"enable-debug-command": "local"}),  # 6.0 allows it without a word
             **self.settings,
         }
         if self.password:

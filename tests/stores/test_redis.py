@@ -16,6 +16,7 @@ from servers import Authority, RedisServer, SentinelGroup
 from openstack_zeromq.address import compact
 from openstack_zeromq.matchmaker.base import Registration
 from openstack_zeromq.matchmaker.choose import store
+from openstack_zeromq.matchmaker.redis.client import RedisClient
 
 MakeNode = Callable[..., Node]
 MakeRedis = Callable[..., RedisServer]
@@ -73,6 +74,30 @@ def test_who_starts_to_serve_is_found_and_who_stops_is_gone(any_redis: RedisServ
     reader.finds("compute")
     assert not reader.held("compute"), "whoever says goodbye is believed, even the last one"
     eventually(lambda: reader.directed("volume", "even@lvm") == ("c2",), within=1)
+
+
+def test_a_node_that_listens_everywhere_asks_the_store_for_its_address(any_redis: RedisServer, make_node: MakeNode) -> None:
+    """Before, with Redis 6.0, which has no CLIENT INFO: it never registered."""
+    reader = make_node(any_redis, "reader", {})
+    node = make_node(any_redis, "c1", {"compute": ["c1"]}, rpc_zmq_bind_address="*")
+    reader.finds("compute", "c1")
+    assert reader.problem + node.problem == ""
+
+
+def test_the_address_is_that_of_the_own_connection(any_redis: RedisServer, tmp_path: Path, fabric_name: str) -> None:
+    """Among those of others, which Redis 6.0 shows with it."""
+
+    async def ask() -> str:
+        client = RedisClient(settings(tmp_path, "c1", on_redis(any_redis), zmq_fabric=fabric_name))
+        try:
+            return str((await client._who_am_i())["addr"])
+        finally:
+            await client.close()
+
+    others = {client["addr"] for client in any_redis.client.client_list()}
+    address = asyncio.run(ask())
+    assert address.startswith("127.0.0.1:")
+    assert address not in others
 
 
 def test_who_is_killed_is_gone_when_its_time_is_over(any_redis: RedisServer, make_node: MakeNode) -> None:

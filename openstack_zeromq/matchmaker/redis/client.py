@@ -11,6 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
+from redis.exceptions import NoPermissionError, ResponseError
 
 from openstack_zeromq.address import NAME_BYTES
 from openstack_zeromq.matchmaker.base import Member, Registration, Service
@@ -182,9 +183,23 @@ class RedisClient:
     async def _own_address(self) -> str:
         """The address that the store sees; not one that only this machine can reach."""
         if not self._address:
-            seen = str((await self._redis.client_info())["addr"]).rpartition(":")[0].strip("[]")
+            seen = str((await self._who_am_i())["addr"]).rpartition(":")[0].strip("[]")
             self._address = "" if seen.startswith("127.") or seen == "::1" else seen
         return self._address
+
+    async def _who_am_i(self) -> dict[str, Any]:
+        """What the store knows of this connection."""
+        try:
+            return dict(await self._redis.client_info())
+        except ResponseError as exc:
+            if not isinstance(exc, NoPermissionError) and "unknown subcommand" not in str(exc).lower():
+                raise
+        # Redis before 6.2 has no CLIENT INFO: the connection is looked for among all of them, once.
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.client_id()
+            pipe.client_list()
+            mine, clients = await pipe.execute()
+        return next(dict(client) for client in clients if int(client["id"]) == mine)
 
     async def _services_of(self, topic: str) -> list[Service]:
         async with self._redis.pipeline(transaction=True) as pipe:
