@@ -10,6 +10,7 @@ import yaml
 from oslo_config import cfg
 
 from openstack_zeromq import options
+from openstack_zeromq.options import store_url
 
 from . import test_roles
 from .conftest import CHECKOUT
@@ -169,6 +170,25 @@ def test_inputs_that_cannot_work_are_refused(role, tmp_path, variables, message)
     assert done.returncode != 0, done.stdout
     assert message in " ".join((done.stdout + done.stderr).split())
     assert not (tmp_path / "etc").exists(), "nothing may be written"
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "port", "named"),
+    [
+        (socket.AF_INET6, "::1", 0, "[::1]:{port}"),
+        (socket.AF_INET6, "::1", 26379, "[::1]"),
+        (socket.AF_INET, "127.0.0.77", 26379, "127.0.0.77"),
+    ],
+)
+def test_sentinels_are_looked_for_where_the_receiver_looks_for_them(role, family, address, port, named):
+    """Before: those at bracketed addresses and those without a port were refused."""
+    with socket.create_server((address, port), family=family) as there:
+        sentinel = named.format(port=there.getsockname()[1])
+        assert store_url.sentinel(sentinel) == (address, there.getsockname()[1])
+        sentinels = [sentinel, "127.0.0.1:1", "127.0.0.1:2"]
+        variables = {"zeromq_matchmaker_backend": "sentinel", "zeromq_matchmaker_sentinel_hosts": sentinels}
+        done = role(phases=("validate",), **variables)
+        assert done.returncode == 0, done.stdout
 
 
 def test_stores_of_the_inventory_are_found_and_need_not_run_yet(role, tmp_path):
