@@ -82,16 +82,19 @@ test: packages stores lint molecule oslo-suite ## Everything: lint, molecule, os
 
 # The inner loop: what most mistakes break, in a few lines. `make test` stays the judge.
 QUICKLY  := --quiet --no-header --disable-warnings --tb=short
+# What runs playbooks or pip, for minutes of a processor, is left to `make unit`.
+NO_ROLES := $(patsubst %,--ignore=tests/rollout/test_%.py,gate matchmaker_role modules_by_ansible precheck service_role store_roles) \
+            -k "not TestWheel"
 
 .PHONY: quick
 quick: dev-venv stores ## Lint, unit, and the functional tests that guard each promise: some minutes, before every commit
 	@$(MAKE) --silent lint
 	@echo "==> unit"
-	@$(BIN)/pytest $(QUICKLY) $(TOGETHER) tests/unit tests/rollout
+	@$(BIN)/pytest $(QUICKLY) $(TOGETHER) $(NO_ROLES) tests/unit tests/rollout
 	@echo "==> a tenth of functional: those marked quick"
 	@$(BIN)/pytest $(QUICKLY) -m "quick and alone" tests/functional tests/stores
 	@$(BIN)/pytest $(QUICKLY) -m "quick and not alone" -n $(TESTERS) --dist worksteal tests/functional tests/stores
-	@echo "==> good so far; left out: most functional tests, molecule, oslo.messaging's suite (make test)"
+	@echo "==> good so far; left out: roles in playbooks (make unit), most functional tests, molecule, oslo.messaging's suite (make test)"
 
 .PHONY: lint
 lint: dev-venv ## ruff, mypy --strict, yamllint, ansible-lint (production), bandit
