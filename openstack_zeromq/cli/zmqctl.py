@@ -86,6 +86,8 @@ def _show(answer: dict[str, Any]) -> None:
         if link["state"] != "up":
             console.print(f"  [red]{escape(_about_link(host, link))}[/]", soft_wrap=True)
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
+    unconsumed = {row["topic"]: row for row in answer.get("unconsumed", ())}
+    _table(console, "topic without consumer", "waiting", "dropped", rows=unconsumed)
     counted = {name: count for name, count in answer["counters"].items() if count}
     console.print("counters  " + "  ".join(f"{name} {count}" for name, count in counted.items()), soft_wrap=True)
 

@@ -17,6 +17,7 @@ class Counter(StrEnum):
     ORPHANED = "orphaned"  # of these: the consumer went away before it took them
     BUSY = "busy"  # refused for now: a queue was full
     NOROUTE = "noroute"  # nobody here listens, or nobody anywhere
+    OVERFLOWED = "overflowed"  # notifications dropped in favour of newer ones: no listener consumes their topic
     EXPIRED = "expired"  # given up: time to live was over
     REJECTED = "rejected"  # refused for good
     STALE = "stale"  # copies meant for an incarnation that is no more; their senders send them again

@@ -22,6 +22,7 @@ from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Send, Surroundings, Tell
 from openstack_zeromq.delivery.past import Former, Lane, Origin
 from openstack_zeromq.delivery.pools import Pool, Pools
+from openstack_zeromq.delivery.unconsumed import Note
 from openstack_zeromq.delivery.whereabouts import Routes
 from openstack_zeromq.wire import AnswerEntry, Flag, Kind, MessageId
 
@@ -40,7 +41,7 @@ GONE_AFTER = UNHEARD
 LAST_WORDS = 0.25
 """Seconds after a process ended in which what it said before may still come in."""
 
-Action = Hand | Reply | Respond | Send | Tell | Ping | Dial | Close
+Action = Hand | Reply | Respond | Send | Tell | Ping | Dial | Close | Note
 _Inner = IncomingAction | OutgoingAction | LinkAction
 
 
@@ -249,7 +250,7 @@ class Node:
                     work.extend(self.outgoing.answered(self._name, action.entry, now))
                 case Tell() if action.client == self._apologies.CLIENT:
                     self._apologies.answered(action.entry)
-                case Hand() | Reply() | Respond() | Tell() | Ping() | Dial() | Close():
+                case Hand() | Reply() | Respond() | Tell() | Ping() | Dial() | Close() | Note():
                     outside.append(action)
                 case _:
                     work.extend(self._within(action, now))

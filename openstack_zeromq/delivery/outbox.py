@@ -28,7 +28,7 @@ class Transmit(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Tell the sender: ACCEPTED (once), or how it ended."""
+    """Tell the sender: ACCEPTED (once), BUSY (it will be sent again), or how it ended."""
 
     id: MessageId
     answer: Answer
@@ -36,10 +36,13 @@ class Outcome(NamedTuple):
 
 
 class _Kept:
-    __slots__ = ("accepted", "host", "message", "refusals", "sends")
+    """A message; `counted`: it has a share of the room."""
+
+    __slots__ = ("accepted", "counted", "host", "message", "refusals", "sends")
 
     def __init__(self, message: Message) -> None:
         self.message = message
+        self.counted = True
         self.sends = 0
         self.accepted = False
         self.refusals = 0
@@ -47,10 +50,12 @@ class _Kept:
 
 
 class Outbox:
-    """`jitter()` is a factor around 1."""
+    """`jitter()` is a factor around 1. `until_accepted`: what the receiver has accepted takes no room here. So it is with
+    notifications: the receiver bounds how many wait for a listener, and says which of them it dropped."""
 
-    def __init__(self, bounds: Bounds, jitter: Callable[[], float]) -> None:
+    def __init__(self, bounds: Bounds, jitter: Callable[[], float], *, until_accepted: bool = False) -> None:
         self._jitter = jitter
+        self._until_accepted = until_accepted
         self._kept: OrderedDict[MessageId, _Kept] = OrderedDict()
         self._shares: Shares[Key] = Shares(bounds)
         self._timers = Timers()
@@ -108,11 +113,13 @@ class Outbox:
             kept.refusals += 1
             pause = min(BACK_OFF_FIRST * 2.0 ** min(kept.refusals, 10), BACK_OFF_MOST) * self._jitter()
             self._timers.set(now + pause, entry.id)
-            return []
+            return [Outcome(entry.id, entry.answer, entry.reason)]
         kept.host = entry.reason or kept.host
         if kept.accepted:
             return []
         kept.accepted = True
+        if self._until_accepted:
+            self._give_back(kept)
         return [Outcome(entry.id, entry.answer, entry.reason)]
 
     def give_up(self, message_id: MessageId) -> None:
@@ -140,8 +147,13 @@ class Outbox:
         return Transmit(kept.message, resent, kept.host if resent else "")
 
     def _forget(self, message_id: MessageId) -> None:
-        message = self._kept.pop(message_id).message
-        self._shares.give_back(_key(message), len(message.body))
+        self._give_back(self._kept.pop(message_id))
+
+    def _give_back(self, kept: _Kept) -> None:
+        """Give back its share of the room; it may have done so before."""
+        if kept.counted:
+            kept.counted = False
+            self._shares.give_back(_key(kept.message), len(kept.message.body))
 
 
 def _key(message: Message) -> Key:

@@ -20,6 +20,7 @@ from openstack_zeromq.delivery.pools import Pools, copy_for
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.delivery.stranded import Stranded
 from openstack_zeromq.delivery.timers import Timers
+from openstack_zeromq.delivery.unconsumed import Note, Unconsumed
 from openstack_zeromq.delivery.unknown import Unknown
 from openstack_zeromq.delivery.whereabouts import Candidates, Routes, Whereabouts
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
@@ -31,6 +32,11 @@ BACK_OFF_FIRST = 0.05
 BACK_OFF_MOST = 2.0
 ROUNDS = 16
 _ASK_AGAIN_SLOWER = 6
+
+_WHY_DROPPED = (
+    "no listener consumes it, and {0.messages} notifications or {0.bytes} bytes wait: for each new one the oldest is dropped;"
+    " start a listener, or have the services not send them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,15 @@ class Open(NamedTuple):
     host: str
 
 
-OutgoingAction = Send | Tell | Open
+class Waiting(NamedTuple):
+    """Messages to a topic (with its exchange) that no host takes: how many wait, and how many notifications were dropped."""
+
+    topic: str
+    waiting: int
+    dropped: int
+
+
+OutgoingAction = Send | Tell | Open | Note
 
 
 class _Hop:
@@ -105,8 +119,8 @@ class _Hop:
 class _Pending:
     """A message that was accepted, as number `arrival`. `hops`: whom it is with; `tried`: hosts that refused it in this turn of
     the hosts; `choices`: how often a host was chosen; `detour`: it is not where a receiver that knows nothing of it would send
-    it first; `timed`: a timer is set for when its time is over. A notification has `copies` under way, each with this as its
-    `parent`, once it is `copied`; `taken`: it itself is done."""
+    it first; `timed`: a timer is set for when its time is over; `counted`: it has a share of the room. A notification has
+    `copies` under way, each with this as its `parent`, once it is `copied`; `taken`: it itself is done."""
 
     __slots__ = (
         "arrival",
@@ -114,6 +128,7 @@ class _Pending:
         "client",
         "copied",
         "copies",
+        "counted",
         "detour",
         "former_host",
         "hops",
@@ -140,6 +155,7 @@ class _Pending:
         self.copied = message.header.kind is not Kind.NOTIFY or bool(message.header.server)
         self.copies = 0
         self.taken = False
+        self.counted = True
 
     def choose(self, host: str, now: float, stays: bool) -> _Hop:
         """Another host is to take it."""
@@ -161,7 +177,10 @@ class Outgoing:
         self._counts = counts
         self._pending: dict[MessageId, _Pending] = {}
         self._arrivals = 0
-        self._shares: Shares[tuple[str, str]] = Shares(facts.bounds)
+        self._bounds = facts.bounds
+        self._rpc: Shares[tuple[str, str]] = Shares(facts.bounds)
+        self._notifications: Shares[tuple[str, str]] = Shares(facts.bounds)
+        self._unconsumed = Unconsumed()
         self._stranded = Stranded(facts.jitter)
         self._unknown = Unknown()
         self._uncopied: dict[MessageId, _Pending] = {}
@@ -175,11 +194,19 @@ class Outgoing:
 
     @property
     def pending_bytes(self) -> int:
-        return self._shares.bytes
+        return self._rpc.bytes + self._notifications.bytes
 
     def in_flight(self) -> Counts[str]:
         """How many messages wait for an answer, by host."""
         return Counts(host for pending in self._pending.values() for host in pending.hops)
+
+    def waiting(self) -> list[Waiting]:
+        """Return the topics to which messages wait that no host takes, and those of which notifications were dropped."""
+        waiting: Counts[tuple[str, str]] = Counts()
+        for (exchange, topic, _), count in (*self._stranded.waiting(), *self._unknown.waiting()):
+            waiting[exchange, topic] += count
+        dropped = self._unconsumed.dropped
+        return [Waiting("/".join(topic), waiting[topic], dropped.get(topic, 0)) for topic in sorted({*waiting, *dropped})]
 
     # events
 
@@ -194,11 +221,16 @@ class Outgoing:
         if finished:
             return [Tell(client, AnswerEntry(message.id, Answer.TAKEN))]
         topic, size = (header.exchange, header.topic), len(message.body)
-        if not self._shares.room(topic, size):
-            self._counts[Counter.BUSY] += 1
-            return [Tell(client, AnswerEntry(message.id, Answer.BUSY))]
+        shares = self._shares_of(message)
+        dropped: list[OutgoingAction] = []
+        while not shares.room(topic, size):
+            oldest = self._oldest_unconsumed(topic, now) if header.kind is Kind.NOTIFY else None
+            if oldest is None:
+                self._counts[Counter.BUSY] += 1
+                return [*dropped, Tell(client, AnswerEntry(message.id, Answer.BUSY))]
+            dropped += self._drop(oldest, now)
         self._counts[Counter.ACCEPTED] += 1
-        self._shares.take(topic, size)
+        shares.take(topic, size)
         self._arrivals += 1
         key = (*topic, header.server)
         pending = self._pending[message.id] = _Pending(client, message, former_host, key, self._arrivals)
@@ -207,8 +239,8 @@ class Outgoing:
         if not pending.copied:
             actions += self._copy_to_pools(pending, now)
         if any(type(action) is Tell for action in actions):
-            return actions
-        return [_accepted(client, message), *actions]
+            return dropped + actions
+        return [*dropped, _accepted(client, message), *actions]
 
     def answered(self, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """`host` says what became of a message."""
@@ -278,6 +310,8 @@ class Outgoing:
     def _answered_for_all(self, pending: _Pending, host: str, entry: AnswerEntry, now: float) -> list[OutgoingAction]:
         """The one host that was to take it did, or refuses it."""
         if entry.answer is Answer.TAKEN:
+            if pending.message.header.kind is Kind.NOTIFY:
+                self._unconsumed.taken(pending.key[:2])
             self._whereabouts.learn(pending.message, host)
             followers = self._free(pending, now)
             return [*self._finish(pending, entry.answer, "", now), *followers]
@@ -306,7 +340,7 @@ class Outgoing:
             return self._route_fanout(pending, now)
         candidates = self._whereabouts.of_one(pending.message)
         if candidates is None and pending.former_host in ("", *pending.tried):
-            return self._wait_until_known(pending)
+            return self._wait_until_known(pending, now)
         hosts, first = candidates or Candidates(())
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
@@ -323,14 +357,18 @@ class Outgoing:
                 return self._approach(pending, host, pending.choose(host, now, stays), now)
         if header.flags & Flag.MANDATORY:
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
+        if header.kind is Kind.NOTIFY and not header.server:
+            self._unconsumed.found_nobody(pending.key[:2], now, sure=all(host in pending.tried for host in hosts))
         pending.tried = ()
         if pending.parent and not hosts:
             return self._finish(pending, Answer.TAKEN, "", now)  # there is no such pool any more
         return self._strand(pending, now)
 
-    def _wait_until_known(self, pending: _Pending) -> list[OutgoingAction]:
+    def _wait_until_known(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """The matchmaker cannot say yet who serves its topic."""
-        self._unknown.wait(pending.key[1], pending.message.id)
+        if pending.message.header.kind is Kind.NOTIFY:
+            self._unconsumed.found_nobody(pending.key[:2], now, sure=False)
+        self._unknown.wait(pending.key, pending.message.id)
         self._time(pending)
         return []
 
@@ -346,6 +384,44 @@ class Outgoing:
         if not pending.timed:
             pending.timed = True
             self._wake(pending.message.expires, pending)
+
+    def _shares_of(self, message: Message) -> Shares[tuple[str, str]]:
+        """Return the room for messages of this kind: notifications may wait for ever, and must not take the room of RPC."""
+        return self._notifications if message.header.kind is Kind.NOTIFY else self._rpc
+
+    def _give_back(self, pending: _Pending) -> None:
+        """Give back its share of the room; it may have done so before."""
+        if pending.counted:
+            pending.counted = False
+            self._shares_of(pending.message).give_back(pending.key[:2], len(pending.message.body))
+
+    def _oldest_unconsumed(self, topic: tuple[str, str], now: float) -> _Pending | None:
+        """Return the notification that has waited longest though nothing consumes `topic`, and that no host has; or None."""
+        if not self._unconsumed.may_drop(topic, now):
+            return None
+        key = (*topic, "")
+        oldest = self._stranded.oldest(key) or self._unknown.oldest(key)
+        pending = None if oldest is None else self._pending.get(oldest)
+        return pending if pending is not None and pending.message.header.kind is Kind.NOTIFY and not pending.hops else None
+
+    def _drop(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Give up a notification that nothing consumes, because a newer one needs its room. Copies for pools are not touched.
+
+        To its sender that is EXPIRED, which every version of the driver knows as final: it forgets the message, and will not
+        send it to the next receiver."""
+        exchange, topic, _ = pending.key
+        about = f"{exchange}/{topic}"
+        self._counts[Counter.OVERFLOWED] += 1
+        actions: list[OutgoingAction] = []
+        if self._unconsumed.drop((exchange, topic)):
+            actions.append(Note(Counter.OVERFLOWED, about, _WHY_DROPPED.format(self._bounds)))
+        if not pending.copies:
+            reason = f"no listener consumes {about}: the oldest notifications are dropped"
+            return actions + self._finish(pending, Answer.EXPIRED, reason, now, Counter.OVERFLOWED)
+        pending.taken = True
+        self._stranded.forget(pending.key, pending.message.id)
+        self._give_back(pending)
+        return actions
 
     def _ask(self, now: float) -> list[OutgoingAction]:
         copies = [action for pending in list(self._uncopied.values()) for action in self._copy_to_pools(pending, now)]
@@ -382,7 +458,7 @@ class Outgoing:
     def _copy(self, pending: _Pending, pool: str, now: float) -> _Pending:
         message = copy_for(pool, pending.message, now + self._remember)
         copy = self._pending[message.id] = _Pending(pending.client, message, "", (*pending.key[:2], pool), pending.arrival)
-        self._shares.take(copy.key[:2], len(message.body))
+        self._notifications.take(copy.key[:2], len(message.body))
         copy.parent = pending
         pending.copies += 1
         return copy
@@ -396,7 +472,7 @@ class Outgoing:
         """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
         hosts = self._whereabouts.of_all(*pending.key[:2])
         if hosts is None:
-            return self._wait_until_known(pending)
+            return self._wait_until_known(pending, now)
         if not hosts:
             return self._finish(pending, Answer.TAKEN, "", now)
         hops = [(host, pending.choose(host, now, stays=False)) for host in hosts]
@@ -428,16 +504,19 @@ class Outgoing:
             return [send]
         return [_accepted(pending.client, message, host, pending.detour), send]
 
-    def _finish(self, pending: _Pending, answer: Answer, reason: str, now: float) -> list[OutgoingAction]:
+    def _finish(
+        self, pending: _Pending, answer: Answer, reason: str, now: float, counted: Counter | None = None
+    ) -> list[OutgoingAction]:
+        """End a message; `counted`: how that was counted already, None: it was not."""
         message = pending.message
         if answer is Answer.TAKEN and (pending.copies or not pending.copied):
             pending.taken = True
             return []
         self._uncopied.pop(message.id, None)
-        self._unknown.forget(pending.key[1], message.id)
+        self._unknown.forget(pending.key, message.id)
         del self._pending[message.id]
         self._finished.add(message.id, now)
-        self._shares.give_back(pending.key[:2], len(message.body))
+        self._give_back(pending)
         if pending.key in self._stranded:
             self._stranded.forget(pending.key, message.id)
         if pending.parent is not None:
@@ -445,8 +524,10 @@ class Outgoing:
         urgent = True
         if answer is Answer.TAKEN:
             urgent = message.header.kind is Kind.FANOUT or bool(message.header.flags & Flag.MANDATORY)
-        else:
+        elif counted is None:
             self._counts[Counter[answer.name]] += 1
+        else:
+            urgent = False
         return [Tell(pending.client, AnswerEntry(message.id, answer, reason), urgent)]
 
     def _back_off(self, rounds: int) -> float:

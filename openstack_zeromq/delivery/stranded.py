@@ -3,7 +3,8 @@
 So a program may notify before any listener exists, and a listener that comes gets everything in the order in which it was sent.
 """
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 
 from openstack_zeromq.delivery.bounds import Key
@@ -16,13 +17,40 @@ PATIENCE = 1.0
 
 
 class _Group:
-    __slots__ = ("due", "probe", "rounds", "waiting")
+    """`in_order` is a heap of what waits, and of what waited: an entry counts while `waiting` has the same arrival number."""
+
+    __slots__ = ("due", "in_order", "probe", "rounds", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[MessageId, int] = {}
+        self.in_order: list[tuple[int, MessageId]] = []
         self.probe: MessageId | None = None
         self.rounds = 0
         self.due = 0.0
+
+    def add(self, arrival: int, message_id: MessageId) -> None:
+        """Let a message wait; it may do so already."""
+        if self.waiting.get(message_id) != arrival:
+            self.waiting[message_id] = arrival
+            heapq.heappush(self.in_order, (arrival, message_id))
+
+    def first(self) -> MessageId:
+        """Return the message that came first."""
+        while self.waiting.get(self.in_order[0][1]) != self.in_order[0][0]:
+            heapq.heappop(self.in_order)
+        return self.in_order[0][1]
+
+    def first_idle(self) -> tuple[int, MessageId] | None:
+        """Return arrival number and id of the first message that does not ask; None: there is none."""
+        if self.first() != self.probe:
+            return self.in_order[0]
+        if len(self.waiting) == 1:
+            return None
+        asking = heapq.heappop(self.in_order)
+        self.first()
+        idle = self.in_order[0]
+        heapq.heappush(self.in_order, asking)
+        return idle
 
 
 class Stranded:
@@ -44,7 +72,7 @@ class Stranded:
         if group.probe == message_id:
             group.probe = None
             self._later(group, now)
-        group.waiting[message_id] = arrival
+        group.add(arrival, message_id)
 
     def asks(self, key: Key, message_id: MessageId) -> bool:
         """Is this the message that asks for its target?"""
@@ -79,12 +107,22 @@ class Stranded:
         """Targets of this topic for which messages wait."""
         return [key for key in self._groups if key[:2] == (exchange, topic)] if self._groups else []
 
+    def waiting(self) -> Iterator[tuple[Key, int]]:
+        """Return every target, and how many messages wait for it."""
+        return ((key, len(group.waiting)) for key, group in self._groups.items())
+
+    def oldest(self, key: Key) -> MessageId | None:
+        """Return the message that has waited longest for this target, besides the one that asks; None: there is none."""
+        group = self._groups.get(key)
+        first = None if group is None else group.first_idle()
+        return None if first is None else first[1]
+
     def ask(self, now: float) -> list[MessageId]:
         """The first message of every target whose time has come."""
         asking = []
         for group in self._groups.values():
             if group.due <= now and group.probe is None:
-                group.probe = min(group.waiting.items(), key=itemgetter(1))[0]
+                group.probe = group.first()
                 group.due = now + PATIENCE
                 asking.append(group.probe)
         return asking

@@ -84,7 +84,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             self._hand_over(letter, target, retry, self._settings.message_ttl)
             return None
         connection = self._connection()
-        waiter = Waiter(connection.lead, on_accepted=_limited(retry), for_reply=True)
+        waiter = Waiter(connection.lead, on_accepted=_limited(retry), for_reply=True, once=retry == 0)
         connection.send(letter, waiter)
         try:
             return self._await_reply(connection, waiter, retry, timeout, call_monitor_timeout, target)
@@ -175,13 +175,13 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         """Send without a reply: wait until the receiver has accepted it; if it is mandatory, until somebody has taken it."""
         mandatory = bool(letter.flags & Flag.MANDATORY)
         connection = self._connection()
-        waiter = Waiter(connection.lead, on_accepted=not mandatory, on_taken=mandatory)
+        waiter = Waiter(connection.lead, on_accepted=not mandatory, on_taken=mandatory, once=retry == 0)
         patience = (retry or 0) * _RETRY_EVERY + _RETRY_EVERY if _limited(retry) else most
         connection.send(letter, waiter)
         if not waiter.wait(patience):
             connection.give_up(waiter)
-            raise self._not_accepted(connection, target)
-        self._raise_refused(waiter, target)
+            raise self._not_accepted(connection, waiter, target)
+        self._raise_refused(connection, waiter, target)
         if waiter.answer is Answer.EXPIRED:
             raise self._given_up(connection, waiter, target)
 
@@ -200,7 +200,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         accept_by = begun + (retry or 0) * _RETRY_EVERY + _RETRY_EVERY if _limited(retry) else None
         alive_until, signs = (begun + monitor if monitor else None), 0
         while waiter.body is None:
-            self._raise_refused(waiter, target)
+            self._raise_refused(connection, waiter, target)
             if waiter.answer is Answer.EXPIRED and (end is None or time.monotonic() < end - _ITS_TIME):
                 raise self._given_up(connection, waiter, target)
             if waiter.signs != signs and monitor:
@@ -210,13 +210,18 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
             if waiter.wait(None if deadline is None else deadline - time.monotonic()) or waiter.body is not None:
                 continue
             if deadline == accept_by and not waiter.accepted:
-                raise self._not_accepted(connection, target)
+                raise self._not_accepted(connection, waiter, target)
             raise self._timed_out(connection, waiter, target)
         return payload.unpack_reply(waiter.body, self._allowed_remote_exmods)
 
-    def _not_accepted(self, connection: Connection, target: Any) -> Exception:
+    def _not_accepted(self, connection: Connection, waiter: Waiter, target: Any) -> Exception:
+        """Return the error of a message that the receiver did not accept within the retries."""
+        why = self._why(connection)
+        if waiter.full:
+            most, size = self._settings.topic_backlog, self._settings.backlog_size
+            why = f"the queue for it is full ({most} messages or {size} bytes), because its consumers are slow or absent"
         failure: Exception = oslo_messaging.MessageDeliveryFailure(
-            f"the receiver below {self._settings.ipc_dir} did not accept a message to {target}: {self._why(connection)}"
+            f"the receiver below {self._settings.ipc_dir} did not accept a message to {target}: {why}"
         )
         return failure
 
@@ -244,9 +249,11 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
     def _silent(self) -> str:
         return f"it did not answer below {self._settings.ipc_dir} in time; is oslo-messaging-zmq-receiver running?"
 
-    def _raise_refused(self, waiter: Waiter, target: Any) -> None:
+    def _raise_refused(self, connection: Connection, waiter: Waiter, target: Any) -> None:
         if waiter.answer is Answer.NOROUTE:
             raise oslo_messaging.MessageUndeliverable(waiter.reason, target.exchange, target.topic, f"nobody listens to {target}")
+        if waiter.answer is Answer.BUSY:
+            raise self._not_accepted(connection, waiter, target)
         if waiter.answer is Answer.REJECTED:
             raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} failed: {waiter.reason}")
 

@@ -26,6 +26,9 @@ from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind
 _ENOUGH_ANSWERS = 16
 _LINGER_MS = 200
 
+_REASONS_MOST = 1000
+"""Reasons for giving up notifications that are remembered, one for each topic; a cloud has fewer notification topics."""
+
 ANSWERS_WITHIN = 0.01
 """Seconds that an answer may wait for company."""
 
@@ -91,11 +94,12 @@ class Sending:
         self._notes = notes
         self._endpoint = f"ipc://{settings.ipc_dir}/{address.RECEIVER_SOCKET}"
         self._random = Random()  # noqa: S311 - spreads retries, guards nothing
-        self._streams = {kind: self._stream() for kind in (Kind.CALL, Kind.NOTIFY)}
+        self._streams = {kind: self._stream(kind) for kind in (Kind.CALL, Kind.NOTIFY)}
         self._turns: dict[tuple[str, str], int] = {}
         self._waiters: dict[MessageId, Waiter] = {}
         self._asked = Asked()
         self._unasked: set[str] = set()
+        self._given_up: set[str] = set()
         self._node = ""
         self._incarnation: int | None = None
         self._answers: dict[bytes, list[AnswerEntry]] = {}
@@ -111,7 +115,7 @@ class Sending:
             stream = self._streams[Kind.NOTIFY if letter.kind is Kind.NOTIFY else Kind.CALL]
             if self._incarnation is not None and stream.room(letter):
                 self._post(stream, self._incarnation, letter, waiter)
-            else:
+            elif self._incarnation is None or waiter is None or not waiter.queue_full():
                 stream.wait(letter, waiter)
         self._outlet.drain()
 
@@ -192,9 +196,9 @@ class Sending:
         with self.lock:
             for entry in entries:
                 self._asked.told(entry)
-                for stream in self._streams.values():
+                for kind, stream in self._streams.items():
                     for outcome in stream.outbox.answered(entry, now):
-                        self._settle(outcome)
+                        self._settle(kind, outcome)
             self._post_early()
         self._outlet.drain()
 
@@ -236,12 +240,12 @@ class Sending:
     def tick(self, now: float) -> None:
         """Time passed."""
         with self.lock:
-            for stream in self._streams.values():
+            for kind, stream in self._streams.items():
                 for action in stream.outbox.tick(now):
                     if isinstance(action, Transmit):
                         self._transmit(action, now)
                     else:
-                        self._settle(action)
+                        self._settle(kind, action)
             self._post_early()
         self._outlet.drain()
 
@@ -310,12 +314,16 @@ class Sending:
         frame = message.stamped(now, by=incarnation, to=incarnation, resent=action.resent)
         self._out((frame, message.body, action.former_host.encode()) if action.former_host else (frame, message.body))
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, kind: Kind, outcome: Outcome) -> None:
         """Tell the sender. A call goes on waiting for its reply; a cast is content once it was accepted."""
         waiter = self._waiters.get(outcome.id)
         if waiter is None:
             if outcome.answer in (Answer.REJECTED, Answer.EXPIRED):
-                self._notes.append(f"message {outcome.id} was given up: {outcome.answer.name}, {outcome.reason}")
+                self._note_given_up(kind, outcome)
+            return
+        if outcome.answer is Answer.BUSY:
+            if waiter.queue_full():
+                self._forget(waiter, outcome.id)
             return
         if outcome.answer is Answer.ACCEPTED:
             waiter.accepted, wanted = True, waiter.on_accepted
@@ -326,6 +334,23 @@ class Sending:
             if not waiter.for_reply:
                 del self._waiters[outcome.id]
             waiter.wake()
+
+    def _note_given_up(self, kind: Kind, outcome: Outcome) -> None:
+        """Have it logged that a message was given up of which the sender has been told that it is accepted. Of the notifications
+        that no listener consumes one line for each topic is enough: the receiver counts them."""
+        why = f"{outcome.answer.name}, {outcome.reason}"
+        if kind is not Kind.NOTIFY:
+            self._notes.append(f"message {outcome.id} was given up: {why}")
+        elif why not in self._given_up and len(self._given_up) < _REASONS_MOST:
+            self._given_up.add(why)
+            self._notes.append(f"notification {outcome.id} was given up: {why} (logged once)")
+
+    def _forget(self, waiter: Waiter, message_id: MessageId) -> None:
+        """The message of `waiter` is not sent again."""
+        del self._waiters[message_id]
+        self._asked.forget(message_id)
+        for stream in self._streams.values():
+            stream.outbox.give_up(message_id)
 
     def _flush_answers(self) -> None:
         if self._answers:
@@ -344,6 +369,6 @@ class Sending:
         routing_id = self._client.to_bytes(8, "big") + secrets.token_bytes(4)
         return sockets.outlet(self._ctx, self._endpoint, routing_id, self._settings.max_message_size)
 
-    def _stream(self) -> _Stream:
+    def _stream(self, kind: Kind) -> _Stream:
         bounds = Bounds(self._settings.topic_backlog, self._settings.backlog_size)
-        return _Stream(Outbox(bounds, lambda: self._random.uniform(0.8, 1.2)))
+        return _Stream(Outbox(bounds, lambda: self._random.uniform(0.8, 1.2), until_accepted=kind is Kind.NOTIFY))

@@ -153,7 +153,8 @@ class Waiter:
     """One send that waits for its outcome. Whoever reads what the receiver says fills it in, the sender's thread waits.
 
     `on_accepted`, `on_taken`: which good news to be woken for; refusals and replies always wake. `for_reply`: it waits for
-    more than an answer. `answer` is how the receiver answered; `body` is the reply of a call; `signs` counts the signs of
+    more than an answer. `once`: a full queue is a refusal, and the message is not sent again; otherwise `full` says that it was
+    the queue that held it up. `answer` is how the receiver answered; `body` is the reply of a call; `signs` counts the signs of
     life of a long one.
     """
 
@@ -166,17 +167,23 @@ class Waiter:
         "answer",
         "body",
         "for_reply",
+        "full",
         "id",
         "on_accepted",
         "on_taken",
+        "once",
         "reason",
         "signs",
     )
 
-    def __init__(self, waits: Waits, *, on_accepted: bool = False, on_taken: bool = False, for_reply: bool = False) -> None:
+    def __init__(
+        self, waits: Waits, *, on_accepted: bool = False, on_taken: bool = False, for_reply: bool = False, once: bool = False
+    ) -> None:
         self.on_accepted = on_accepted
         self.on_taken = on_taken
         self.for_reply = for_reply
+        self.once = once
+        self.full = False
         self.id: MessageId | None = None
         self.accepted = False
         self.answer: Answer | None = None
@@ -193,6 +200,14 @@ class Waiter:
         in_time = self._waits.wait(self._signal, self._anything_new, seconds)
         self._noticed = self._woken
         return in_time
+
+    def queue_full(self) -> bool:
+        """A queue has no room for the message; return whether it is given up for that."""
+        self.full = True
+        if self.once:
+            self.answer = Answer.BUSY
+            self.wake()
+        return self.once
 
     def wake(self) -> None:
         """Something was filled in."""

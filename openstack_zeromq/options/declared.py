@@ -50,7 +50,8 @@ _NODE = [
         "rpc_zmq_topic_backlog",
         default=10_000,
         min=1,
-        help="Most messages that wait in one channel of this node; a sender beyond that is told to back off.",
+        help="Most messages that wait in one channel of this node; a sender beyond that is told to back off. Of notifications"
+        " that no listener consumes the oldest is dropped instead.",
     ),
     cfg.StrOpt(
         "zmq_security",

@@ -33,6 +33,7 @@ from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
+from openstack_zeromq.delivery.unconsumed import Note
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
@@ -233,6 +234,7 @@ class Receiver:
             },
             **self._local.channels_shown(),
             "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
+            "unconsumed": [row._asdict() for row in node.outgoing.waiting()],
             "incoming": {"messages": node.incoming.in_hand},
             "faults": self._faults.problem(now),
             "counters": dict(node.counts),
@@ -404,6 +406,8 @@ class Receiver:
                 self._links.ping(action.host)
             case Close():
                 self._dials.drop(action.host)
+            case Note():
+                self._report.say(*action)
 
     def _failed(self, action: Action, exc: Exception, now: float) -> None:
         match action:

@@ -21,6 +21,10 @@ class Report:
     def bad(self, counter: Counter, who: str, what: str) -> None:
         """Count; the first time from `who`, log `what` too."""
         self._counts[counter] += 1
+        self.say(counter, who, what)
+
+    def say(self, counter: Counter, who: str, what: str) -> None:
+        """Log `what` the first time from `who`; it is counted already."""
         if (counter, who) not in self._said and len(self._said) < _MOST:
             self._said.add((counter, who))
             LOG.warning("%s from %s: %s (logged once; counted as %r)", counter.value, who, what, counter.value)

@@ -96,18 +96,25 @@ class Fabric:
         """Mostly short; now and then somebody was busy."""
         return self.random.uniform(0.0, 0.05) if self.happens(0.05) else self.random.uniform(0.0001, 0.002)
 
+    def counted(self, name: str) -> int:
+        """How often something was counted, by all receivers that there were."""
+        alive = [receiver.life for receiver in self.receivers.values() if receiver.life is not None]
+        return self.log.counted[name] + sum(life.node.counts[name] for life in alive)
+
     def cut_until(self, one: str, other: str) -> float:
         return self.cuts.get(frozenset((one, other)), 0.0)
 
 
 @dataclass
 class Log:
-    """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call."""
+    """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call.
+    `counted`: what receivers had counted that were killed since."""
 
     ran: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     order: defaultdict[tuple[str, Channel], list[str]] = field(default_factory=lambda: defaultdict(list))
     replies: Counter[str] = field(default_factory=Counter)
     requeued: set[str] = field(default_factory=set)
+    counted: Counter[str] = field(default_factory=Counter)
 
 
 class Pipe:
@@ -146,6 +153,7 @@ class Receiver:
         if self.life is not None:
             for conn in list(self.life.conns.values()):
                 conn.close()
+            self.fabric.log.counted += self.life.node.counts
             self.life = None
             for conn in self.inward:
                 conn.at = None
@@ -484,7 +492,7 @@ class Service:
         self.at: Life | None = None
         self.from_receiver = Pipe(fabric)
         self.consumers: list[Consumer] = []
-        self.streams = {kind: self._stream() for kind in (Kind.CALL, Kind.NOTIFY)}
+        self.streams = {kind: self._stream(kind) for kind in (Kind.CALL, Kind.NOTIFY)}
         self._common = Pipe(fabric)
         self._outlet = Pipe(fabric)
         self._outlet_at: Life | None = None
@@ -548,9 +556,9 @@ class Service:
 
     # sending, as driver/sending.py does
 
-    def _stream(self) -> Stream:
+    def _stream(self, kind: Kind) -> Stream:
         its = origin(self.receiver.name, self.fabric.random.getrandbits(RANDOM_BITS))
-        return Stream(its, Outbox(self.fabric.bounds, self.fabric.jitter))
+        return Stream(its, Outbox(self.fabric.bounds, self.fabric.jitter, until_accepted=kind is Kind.NOTIFY))
 
     def _send(self, letter: Letter) -> None:
         kind = letter.kind

@@ -21,6 +21,7 @@ from openstack_zeromq.delivery.outgoing import (
     Tell,
 )
 from openstack_zeromq.delivery.pools import Pools
+from openstack_zeromq.delivery.unconsumed import AWAY_FOR, Note
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind
 
 UP, DOWN = LinkState.UP, LinkState.DOWN
@@ -355,3 +356,128 @@ def test_what_may_be_at_a_host_that_drains_is_sent_there_again() -> None:
     other = World(b=UP, c=UP)
     other.draining.add(first)
     assert sent(other.out.accept(CLIENT, message(1, turn=1, flags=Flag.RESENT), 0.0)) == [(first, 1)]
+
+
+# notifications that nothing consumes
+
+
+def _waiting(bounds: Bounds, count: int, **facts: Any) -> World:
+    """No host serves the topic, and `count` notifications wait."""
+    world = World(bounds)
+    for sequence in range(1, count + 1):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY, **facts), 0.0)
+    return world
+
+
+def test_the_oldest_notification_that_nothing_consumes_is_dropped_for_a_newer_one() -> None:
+    world = _waiting(Bounds(3, 1000), 3)
+    assert told(world.out.accept(CLIENT, message(4, Kind.NOTIFY), 0.0)) == [(1, Answer.EXPIRED), (4, Answer.ACCEPTED)]
+    assert (world.counts["overflowed"], world.counts["expired"], world.counts["busy"]) == (1, 0, 0)
+    assert world.out.waiting() == [("nova/compute", 3, 1)]
+    world.topic_hosts, world.links["b"] = ("b",), UP
+    [first] = sent(world.out.routes_changed(1.0))
+    assert sent(world.out.answered("b", said(first[1]), 1.0)) == [("b", 3), ("b", 4)]
+
+
+def test_so_many_are_dropped_that_a_larger_one_has_room_in_bytes() -> None:
+    world = _waiting(Bounds(100, 100), 3, body=b"x" * 30)
+    actions = world.out.accept(CLIENT, message(4, Kind.NOTIFY, body=b"x" * 60), 0.0)
+    assert told(actions) == [(1, Answer.EXPIRED), (2, Answer.EXPIRED), (4, Answer.ACCEPTED)]
+    assert world.out.pending_bytes == 90
+
+
+def test_the_first_drop_of_a_topic_is_noted_and_no_other() -> None:
+    world = _waiting(Bounds(2, 1000), 2)
+    notes = []
+    for sequence in range(3, 10):
+        actions = world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        notes += [action for action in actions if isinstance(action, Note)]
+    assert [(note.counter, note.about) for note in notes] == [("overflowed", "nova/compute")]
+
+
+def test_a_notification_that_a_host_may_have_is_never_dropped() -> None:
+    world = World(Bounds(2, 1000), b=UP)
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), 0.0)) == [(3, Answer.BUSY)]
+    assert world.counts["overflowed"] == 0
+
+
+def test_the_one_that_asks_for_the_others_is_not_dropped() -> None:
+    world = _waiting(Bounds(2, 1000), 2)
+    world.topic_hosts, world.links["b"] = ("b",), UP
+    world.pools.learn("b", frozenset())
+    assert sent(world.out.tick(5.0)) == [("b", 1)]
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), 5.0)) == [(2, Answer.EXPIRED), (3, Answer.ACCEPTED)]
+    assert told(world.out.accept(CLIENT, message(4, Kind.NOTIFY), 5.0)) == [(3, Answer.EXPIRED), (4, Answer.ACCEPTED)]
+    assert sent(world.out.answered("b", said(1, round_=1), 5.0)) == [("b", 4)]
+
+
+def test_notifications_that_wait_for_the_matchmaker_are_dropped_likewise() -> None:
+    world = World(Bounds(2, 1000))
+    world.topic_hosts = None
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR - 1)) == [(3, Answer.BUSY)]
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR)) == [(1, Answer.EXPIRED), (3, Answer.ACCEPTED)]
+    assert world.out.waiting() == [("nova/compute", 2, 1)]
+
+
+def test_nothing_is_dropped_while_a_host_that_may_have_a_listener_restarts() -> None:
+    world = World(Bounds(2, 1000), b=UP, c=DOWN)
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        world.out.answered("b", said(sequence, Answer.NOROUTE), 0.0)
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR - 1)) == [(3, Answer.BUSY)]
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR)) == [(1, Answer.EXPIRED), (3, Answer.ACCEPTED)]
+
+
+def test_that_a_topic_is_unconsumed_is_known_until_a_listener_takes_something_though_a_host_goes_away() -> None:
+    world = World(Bounds(2, 1000), b=UP)
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        world.out.answered("b", said(sequence, Answer.NOROUTE), 0.0)
+    world.links["b"] = DOWN
+    world.out.link_down("b", 1.0)
+    world.out.tick(1.0)
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), 1.0)) == [(1, Answer.EXPIRED), (3, Answer.ACCEPTED)]
+
+
+def test_calls_and_casts_to_nobody_are_refused_and_never_dropped() -> None:
+    world = World(Bounds(2, 1000))
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence), 0.0)
+    assert told(world.out.accept(CLIENT, message(3), 0.0)) == [(3, Answer.BUSY)]
+
+
+def test_notifications_that_nothing_consumes_take_no_room_from_rpc() -> None:
+    world = World(Bounds(1000, 100))
+    for sequence in range(1, 9):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY, topic=f"t{sequence}.info", body=b"x" * 100), 0.0)
+    for sequence in (11, 12):
+        assert told(world.out.accept(CLIENT, message(sequence, body=b"x" * 50), 0.0)) == [(sequence, Answer.ACCEPTED)]
+
+
+def test_a_pool_gets_its_copy_of_a_notification_that_is_dropped() -> None:
+    world = World(Bounds(4, 1000), b=UP)
+    world.pools.learn("b", frozenset({("nova", "compute", "audit")}))
+    copies = {}
+    for sequence in (1, 2):
+        actions = world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        copies[sequence] = next(a.message.id for a in actions if isinstance(a, Send) and a.message.header.server == "audit")
+        world.out.answered("b", said(sequence, Answer.NOROUTE), 0.0)
+    actions = world.out.accept(CLIENT, message(3, Kind.NOTIFY), 0.0)
+    assert world.counts["overflowed"] == 1
+    assert (1, Answer.EXPIRED) not in told(actions)
+    taken = world.out.answered("b", AnswerEntry(copies[1], Answer.TAKEN, "", 1), 0.0)
+    assert told(taken) == [(1, Answer.TAKEN)]
+
+
+def test_what_was_dropped_leaves_nothing_behind() -> None:
+    world = _waiting(Bounds(2, 1000), 9)
+    world.topic_hosts, world.links["b"] = ("b",), UP
+    world.pools.learn("b", frozenset())
+    [(_, first)] = sent(world.out.routes_changed(1.0))
+    for sequence in (first, *(number for _, number in sent(world.out.answered("b", said(first), 1.0)))):
+        world.out.answered("b", said(sequence), 1.0)
+    assert (world.out.pending, world.out.pending_bytes) == (0, 0)

@@ -20,6 +20,10 @@ ROOMY = Bounds(10_000, 1 << 30)
 TIGHT = Bounds(4, 1 << 30)
 NODES = ("a", "b", "c")
 TOPIC, NOTES, POOL = "compute", "notes.info", "audit"
+UNCONSUMED = "versioned_notifications.info"
+"""Listed for c, where nothing listens to it before everything is mended."""
+UNCONSUMED_CHANNEL = Channel.of_topic(EXCHANGE, UNCONSUMED)
+LATE = "late"
 CREDIT = 3
 
 
@@ -40,7 +44,7 @@ CLIENTS = {"client on a": "a", "client on b": "b"}
 
 def build(seed: int, bounds: Bounds, pool_at: str) -> Fabric:
     """Three nodes, four RPC servers, a listener and a pool for notifications, and two services that only send; all running."""
-    fabric = Fabric(seed, bounds, {TOPIC: NODES, NOTES: tuple(sorted({pool_at, "c"}))}, NODES)
+    fabric = Fabric(seed, bounds, {TOPIC: NODES, NOTES: tuple(sorted({pool_at, "c"})), UNCONSUMED: ("c",)}, NODES)
     for receiver in fabric.receivers.values():
         receiver.start()
     for name, node in SERVERS.items():
@@ -49,6 +53,7 @@ def build(seed: int, bounds: Bounds, pool_at: str) -> Fabric:
     Service(fabric, "audit", pool_at, (Channel.of_pool(EXCHANGE, NOTES, POOL),), CREDIT).listen()
     for name, node in CLIENTS.items():
         Service(fabric, name, node)
+    Service(fabric, LATE, "c", (Channel.of_topic(EXCHANGE, UNCONSUMED),), CREDIT)
     assert fabric.run(10, lambda: all(c.joined for s in fabric.services.values() for c in s.consumers))
     return fabric
 
@@ -121,7 +126,15 @@ class TakeKey:
     node: str
 
 
-Event = Drain | TakeKey | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
+@dataclass(frozen=True)
+class NotifyNobody:
+    """Notifications to a topic that nothing listens to."""
+
+    sender: str
+    count: int
+
+
+Event = NotifyNobody | Drain | TakeKey | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
 
 sender = st.sampled_from([*CLIENTS, "a", "b@lvm"])
 rpc = st.builds(
@@ -132,6 +145,7 @@ rpc = st.builds(
     st.integers(1, 12),
 )
 to_all = st.builds(SendMany, sender, st.sampled_from([Kind.FANOUT, Kind.NOTIFY]), st.none(), st.integers(1, 12))
+to_nobody = st.builds(NotifyNobody, sender, st.integers(1, 12))
 moment = st.sampled_from([0.0, 0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 2.5, 4.0, 7.0])
 wait = st.builds(Wait, moment)
 kill = st.builds(Kill, st.sampled_from(NODES), moment)
@@ -148,7 +162,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 def schedules(*events: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
     """Lists of events, long ones as likely as short ones; something is always under way."""
-    event = st.one_of(wait, rpc, to_all, *events, *events)
+    event = st.one_of(wait, rpc, to_all, to_nobody, *events, *events)
     return st.integers(1, 40).flatmap(lambda length: st.lists(event, min_size=length, max_size=length))
 
 
@@ -159,6 +173,7 @@ class Run:
         """With the pool on a node of its own, every other notification first asks there for a listener that is elsewhere."""
         self.fabric = build(seed, bounds, pool_at)
         self.sent: dict[str, SendMany] = {}
+        self.unconsumed: list[str] = []
         self.stopped: set[str] = set()
         self.stopped_at: dict[str, set[str]] = {}
 
@@ -176,7 +191,7 @@ class Run:
         fabric.cuts.clear()
         for receiver in fabric.receivers.values():
             receiver.start()
-        for name in SERVERS:
+        for name in (*SERVERS, LATE):
             self._listen(name)
 
     def finish(self) -> None:
@@ -192,6 +207,12 @@ class Run:
             topic = NOTES if event.kind is Kind.NOTIFY else TOPIC
             self.fabric.services[event.sender].send(event.kind, topic, body, event.server or "")
 
+    def notify_nobody(self, event: NotifyNobody) -> None:
+        for _ in range(event.count):
+            body = f"notify nobody {len(self.unconsumed) + 1} of {event.sender}"
+            self.unconsumed.append(body)
+            self.fabric.services[event.sender].send(Kind.NOTIFY, UNCONSUMED, body)
+
     # private
 
     def _say_what_is_settled(self) -> None:
@@ -202,39 +223,45 @@ class Run:
             self.send(SendMany(sender, Kind.CAST, None, len(NODES)))
             self.send(SendMany(sender, Kind.FANOUT, None, 1))
             self.send(SendMany(sender, Kind.NOTIFY, None, 1))
+            self.notify_nobody(NotifyNobody(sender, 1))
         self.finish()
 
     def _happen(self, event: Event) -> None:
-        fabric = self.fabric
         match event:
             case SendMany():
                 self.send(event)
+            case NotifyNobody():
+                self.notify_nobody(event)
             case Wait():
-                fabric.run(event.seconds)
+                self.fabric.run(event.seconds)
             case Work():
-                fabric.work = event.seconds
-            case Kill():
-                receiver = fabric.receivers[event.node]
-                receiver.kill()
-                fabric.after(event.down_for, receiver.start)
-            case Drain():
-                life = fabric.receivers[event.node].life
-                if life is not None:
-                    life.node.draining = event.begin
-            case TakeKey():
-                life = fabric.receivers[event.node].life
-                if life is not None:
-                    life.take_key()
-            case Cut():
-                fabric.cuts[frozenset((event.one, event.other))] = fabric.now + event.seconds
-            case Unreliable():
-                fabric.loss, fabric.duplication = event.loss, event.duplication
+                self.fabric.work = event.seconds
             case StopServer():
-                self.stopped.add(event.server)
-                for stopped in self.stopped_at.values():
-                    stopped.add(event.server)
-                fabric.services[event.server].stop(event.finish)
-                fabric.after(event.away_for, lambda: self._listen(event.server))
+                self._stop(event)
+            case Unreliable():
+                self.fabric.loss, self.fabric.duplication = event.loss, event.duplication
+            case Cut():
+                self.fabric.cuts[frozenset((event.one, event.other))] = self.fabric.now + event.seconds
+            case Kill() | Drain() | TakeKey():
+                self._happen_to_receiver(event)
+
+    def _happen_to_receiver(self, event: "Kill | Drain | TakeKey") -> None:
+        receiver = self.fabric.receivers[event.node]
+        match event:
+            case Kill():
+                receiver.kill()
+                self.fabric.after(event.down_for, receiver.start)
+            case Drain() if receiver.life is not None:
+                receiver.life.node.draining = event.begin
+            case TakeKey() if receiver.life is not None:
+                receiver.life.take_key()
+
+    def _stop(self, event: StopServer) -> None:
+        self.stopped.add(event.server)
+        for stopped in self.stopped_at.values():
+            stopped.add(event.server)
+        self.fabric.services[event.server].stop(event.finish)
+        self.fabric.after(event.away_for, lambda: self._listen(event.server))
 
     def _listen(self, name: str) -> None:
         """Listen again; once what it still does is done."""
@@ -285,6 +312,14 @@ class Run:
             if event.kind is Kind.CALL:
                 assert log.replies[body] == 1, f"{body} has {log.replies[body]} replies"
 
+    def check_unconsumed(self, exactly: bool = False) -> None:
+        """What nothing listened to was executed once when a listener came, unless it was dropped, and every drop is counted.
+        Where receivers are killed something may be dropped, and come again from its sender; `exactly`: that cannot be."""
+        ran = [len(self.fabric.log.ran[body]) for body in self.unconsumed]
+        assert max(ran, default=1) <= 1, f"came twice: {ran}"
+        lost, dropped = ran.count(0), self.fabric.counted("overflowed")
+        assert lost == dropped if exactly else lost <= dropped, f"{lost} are missing, {dropped} were dropped"
+
     def check_still_works(self) -> None:
         """No consumer has lost credit: each still takes more messages than it may hold."""
         for name in SERVERS:
@@ -312,7 +347,7 @@ class Run:
 
     def check_order(self) -> None:
         """Each consumer saw what one sender sent to it in the order of sending."""
-        place = {body: number for number, body in enumerate(self.sent)}
+        place = {body: number for number, body in enumerate([*self.sent, *self.unconsumed])}
         for (service, channel), bodies in self.fabric.log.order.items():
             for one in self.fabric.services:
                 numbers = [place[body] for body in bodies if body.endswith(f" of {one}") and body not in self.fabric.log.requeued]
@@ -323,6 +358,7 @@ def _promises_hold(schedule: list[Event], seed: int, bounds: Bounds = ROOMY) -> 
     run = Run(seed, bounds)
     run.play(schedule)
     run.check_delivered()
+    run.check_unconsumed()
     run.check_still_works()
 
 
@@ -331,6 +367,7 @@ def test_while_nothing_fails_everything_is_delivered_once_and_in_order(schedule:
     run = Run(seed, pool_at="c")
     run.play(schedule)
     run.check_delivered()
+    run.check_unconsumed(exactly=True)
     run.check_order()
     run.check_still_works()
 
@@ -376,6 +413,27 @@ def test_nodes_that_drain_keep_the_order_within_a_channel(schedule: list[Event],
 @given(schedules(kill, take_key, cut, unreliable, work), seeds, st.sampled_from([ROOMY, TIGHT]))
 def test_whatever_fails_together_loses_nothing_and_duplicates_nothing(schedule: list[Event], seed: int, bounds: Bounds) -> None:
     _promises_hold(schedule, seed, bounds)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_notifications_that_nothing_consumes_the_newest_are_kept_in_order_and_their_senders_never_wait(seed: int) -> None:
+    run = Run(seed, TIGHT)
+    run.play([NotifyNobody("client on a", 7), Wait(3.0), NotifyNobody("client on a", 5), Wait(3.0)])
+    kept = [body for body in run.unconsumed if run.fabric.log.ran[body]]
+    assert kept == run.unconsumed[-TIGHT.messages :]
+    assert [body for body in run.fabric.log.order[LATE, UNCONSUMED_CHANNEL] if body not in run.fabric.log.requeued] == [
+        body for body in kept if body not in run.fabric.log.requeued
+    ]
+    run.check_unconsumed(exactly=True)
+
+
+@given(schedules(work), seeds)
+def test_what_is_dropped_of_unconsumed_notifications_is_counted_exactly_while_nothing_fails(
+    schedule: list[Event], seed: int
+) -> None:
+    run = Run(seed, TIGHT)
+    run.play(schedule)
+    run.check_unconsumed(exactly=True)
 
 
 # schedules that once broke a promise, with other latencies each time
