@@ -7,6 +7,7 @@ name anything unsafe is percent-escaped, and a path never exceeds what a unix so
 """
 
 import hashlib
+import ipaddress
 from base64 import urlsafe_b64encode
 from enum import StrEnum
 from functools import lru_cache
@@ -77,6 +78,16 @@ def compact(name: str) -> str:
     if len(data) <= NAME_BYTES and data.decode("utf-8", "ignore") == name:
         return name
     return _shorten(data, NAME_BYTES)
+
+
+def short_name(name: str) -> str:
+    """Return what stands before the first dot of a host's name; an IP address stays as it is. The only place that shortens names,
+    besides the same function in the Ansible filters, which do without this package."""
+    head, dot, _ = name.partition(".")
+    try:
+        return str(ipaddress.ip_address(name)) if dot else name
+    except ValueError:
+        return head
 
 
 def file_name(channel: Channel, room: int) -> str:

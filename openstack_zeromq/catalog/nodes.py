@@ -8,12 +8,13 @@ node's name is `zmq_host` of its Meta, or its short name.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from openstack_zeromq.address import short_name
 from openstack_zeromq.catalog.news import NODES
 from openstack_zeromq.errors import ConfigError, StoreError
 from openstack_zeromq.matchmaker.base import Member
 from openstack_zeromq.matchmaker.consul.catalog import CatalogStore
 from openstack_zeromq.matchmaker.consul.following import Source
-from openstack_zeromq.matchmaker.consul.instances import Told
+from openstack_zeromq.matchmaker.consul.instances import Told, ambiguous
 from openstack_zeromq.matchmaker.consul.keys import KeyStore
 from openstack_zeromq.matchmaker.store import Heard, Store
 from openstack_zeromq.options import CONSUL_GROUP, Settings
@@ -39,15 +40,19 @@ def nodes(content: Any, meta: Mapping[str, str], garbage: Callable[[str], None])
     if not isinstance(content, list) or not content:
         raise StoreError(f'[{CONSUL_GROUP}] token: Consul shows it no node; it needs node_prefix "" read', refused=True)
     members = {}
+    shortened = []
     for entry in content:
         try:
             said = entry["Meta"] or {}
-            host = said.get("zmq_host") or entry["Node"].partition(".")[0]
+            host = str(said.get("zmq_host") or short_name(entry["Node"]))
             if all(said.get(name) == value for name, value in meta.items()):
-                members[str(host)] = Member(str(entry["Address"] or ""))
+                members[host] = Member(str(entry["Address"] or ""))
+                if not said.get("zmq_host"):
+                    shortened.append((host, str(entry["Node"])))
         except (KeyError, TypeError, AttributeError) as exc:
             garbage(f"a node of the catalog is not understood: {type(exc).__name__}: {exc}")
-    return Told(members, frozenset())
+    doubtful = ambiguous(shortened, "nodes of the catalog", garbage)
+    return Told({host: member for host, member in members.items() if host not in doubtful}, frozenset())
 
 
 class _Catalog(CatalogStore):

@@ -5,6 +5,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from openstack_zeromq.address import short_name
+
 GROUP = "oslo_messaging_zmq"
 RING_GROUP = "matchmaker_ring"
 REDIS_GROUP = "matchmaker_redis"
@@ -20,7 +22,7 @@ _NODE = [
     _old(
         cfg.StrOpt,
         "rpc_zmq_host",
-        default=socket.gethostname().partition(".")[0],
+        default=short_name(socket.gethostname()),
         sample_default="localhost",
         help="Name of this node, as other nodes and the matchmaker know it: a short host name.",
     ),

@@ -22,7 +22,8 @@ _Garbage = Callable[[str], None]
 
 
 class Instance(NamedTuple):
-    """One instance, read and checked. `servers`: all that it names; `alive`: its checks let it have messages."""
+    """One instance, read and checked. `servers`: all that it names; `alive`: its checks let it have messages; `shortened`: the
+    full name of which `host` is the beginning, empty where it was given."""
 
     service: str
     host: str
@@ -31,6 +32,7 @@ class Instance(NamedTuple):
     servers: frozenset[str]
     alive: bool
     left: bool
+    shortened: str = ""
 
     @property
     def member(self) -> Member:
@@ -69,6 +71,7 @@ def instances(content: Any, service: str, fabric: str, accept_warning: bool, gar
         garbage(f"service {service}: the answer is no list")
         return
     accepted = {"passing", "warning"} if accept_warning else {"passing"}
+    found: list[Instance] = []
     for entry in content:
         try:
             instance = _instance(entry, service, fabric, accepted)
@@ -76,7 +79,22 @@ def instances(content: Any, service: str, fabric: str, accept_warning: bool, gar
             garbage(f"service {service}: an instance is not understood: {type(exc).__name__}: {exc}")
         else:
             if instance is not None:
-                yield instance
+                found.append(instance)
+    doubtful = ambiguous(((one.host, one.shortened) for one in found if one.shortened), f"service {service}", garbage)
+    yield from (one for one in found if not one.shortened or one.host not in doubtful)
+
+
+def ambiguous(shortened: Iterable[tuple[str, str]], where: str, garbage: _Garbage) -> set[str]:
+    """Return the short names that several machines would have, out of pairs of a short and a full name: to believe one of them,
+    or to merge them, would send messages to the wrong machine."""
+    names: dict[str, set[str]] = {}
+    for short, full in shortened:
+        names.setdefault(short, set()).add(full)
+    doubtful = {short for short, fulls in names.items() if len(fulls) > 1}
+    for short in sorted(doubtful):
+        fulls = ", ".join(sorted(names[short]))
+        garbage(f"{where}: {fulls} would all be host {short}; none is believed: give each a zmq_host of its own in its Meta")
+    return doubtful
 
 
 def _instance(entry: Any, service: str, fabric: str, accepted: set[str]) -> Instance | None:
@@ -85,7 +103,8 @@ def _instance(entry: Any, service: str, fabric: str, accepted: set[str]) -> Inst
     meta: dict[str, str] = there["Meta"] or {}
     if there["Service"] != service or meta.get("zmq_fabric", fabric) != fabric:
         return None
-    host = meta.get("zmq_host") or node["Node"].partition(".")[0]
+    given = meta.get("zmq_host")
+    host = given or address.short_name(node["Node"])
     if not host or len(host.encode()) > address.NAME_BYTES or not host.isprintable():
         raise MalformedError(f"host {host[:80]!r}")
     return Instance(
@@ -96,6 +115,7 @@ def _instance(entry: Any, service: str, fabric: str, accepted: set[str]) -> Inst
         frozenset(_servers(meta)),
         {check["Status"] for check in checks} <= accepted,
         bool(meta.get("zmq_left")),
+        "" if given else str(node["Node"]),
     )
 
 
