@@ -6,6 +6,7 @@ They run on the control node, also where the package is not installed, so they s
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,16 @@ PLAYBOOK_INPUTS = frozenset(
 
 def node_name(host: str, hostvars: Mapping) -> str:
     """The node's name: `zeromq_receiver_host`, or the short inventory name."""
-    return str(hostvars[host].get("zeromq_receiver_host", host.partition(".")[0]))
+    return str(hostvars[host].get("zeromq_receiver_host", short_name(host)))
+
+
+def short_name(name: str) -> str:
+    """What stands before the first dot of a host's name; an address stays as it is. As `openstack_zeromq.address.short_name`."""
+    head, dot, _ = name.partition(".")
+    try:
+        return str(ipaddress.ip_address(name)) if dot else name
+    except ValueError:
+        return head
 
 
 def endpoint(host: str, hostvars: Mapping) -> dict[str, object]:
@@ -79,21 +89,23 @@ def named(names: str | list[str], hosts: Iterable[str], hostvars: Mapping) -> li
 def ring(
     topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping, leaving: Iterable[str] = ()
 ) -> dict[str, list[str]]:
-    """Topic -> node names, out of topic -> inventory group (or a list of groups), without the hosts that are `leaving`.
+    """Return topic -> node names, out of topic -> inventory group, or node, or a list of them, without hosts that are `leaving`.
 
     :raises AnsibleFilterError: a topic names a group that the inventory lacks.
     """
     hosts: dict[str, list[str]] = {}
     gone = set(leaving)
+    nodes = {name: host for host in groups.get("zeromq", ()) for name in (node_name(host, hostvars), host)}
     for topic, served_by in topics.items():
         members: set[str] = set()
         for group in [served_by] if isinstance(served_by, str) else served_by:
-            if group not in groups:
+            if group not in groups and group not in nodes:
                 raise AnsibleFilterError(
                     f"zeromq_matchmaker_topics: topic {topic} names the group {group}, which the inventory lacks; "
                     f"add the group or correct the name (it has: {', '.join(sorted(groups))})"
                 )
-            members.update(node_name(host, hostvars) for host in groups[group] if host not in gone)
+            there = groups[group] if group in groups else [nodes[group]]
+            members.update(node_name(host, hostvars) for host in there if host not in gone)
         hosts[topic] = sorted(members)
     return hosts
 

@@ -1,6 +1,7 @@
 """`zmqctl ring`: look at a ring, check it, compare it, and let go of what is held back."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ from openstack_zeromq.matchmaker import ring as ring_matchmaker
 from openstack_zeromq.matchmaker import ring_file
 from openstack_zeromq.options import Settings
 from openstack_zeromq.receiver import admin
+
+_YAML_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 _STORES = {"redis", "sentinel", "consul"}
 
@@ -122,6 +125,33 @@ def release(topic: str, ringfile: Path | None, config_files: tuple[str, ...]) ->
     except OSError as exc:
         fail(f"{path.parent}: {exc.strerror}; run it as a user who may write there")
     click.echo(f"{topic}: asked for; zmqctl ring sync --watch does it within a second, without it the next zmqctl ring sync")
+
+
+@ring.command()
+@config_file
+def missing(config_files: tuple[str, ...]) -> None:
+    """Ask all nodes which of their topics the ring lacks, and print what to add to the inventory.
+
+    Exit 0: nothing; 1: something is missing; 2: nothing is known to be missing, but some nodes did not answer.
+    """
+    answer = _ask(read(*config_files), "missing")
+    lacking, silent = answer["missing"], answer["silent"]
+    for host in silent:
+        click.echo(f"{host} did not answer; zmqctl status shows its link", err=True)
+    if not lacking:
+        click.echo(f"# the rings of {answer['nodes'] - len(silent)} nodes lack nothing")
+        sys.exit(2 if silent else 0)
+    click.echo("# Add these to the topics of the inventory; a group that has just these nodes may stand for them.")
+    click.echo("zeromq_matchmaker_topics:")
+    for topic, hosts in lacking.items():
+        click.echo(f"  {_yaml_key(topic)}: [{', '.join(map(_yaml_key, hosts))}]")
+    sys.exit(1)
+
+
+def _yaml_key(name: str) -> str:
+    """Return `name` as a plain scalar of YAML, or quoted where a plain one would be something else."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.@/-]*", name, re.ASCII) and name.lower() not in _YAML_WORDS
+    return name if plain else json.dumps(name)
 
 
 def _which(ringfile: Path | None, config_files: tuple[str, ...]) -> tuple[Path, Settings | None]:

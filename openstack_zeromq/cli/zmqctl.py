@@ -86,6 +86,7 @@ def _show(answer: dict[str, Any]) -> None:
         if link["state"] != "up":
             console.print(f"  [red]{escape(_about_link(host, link))}[/]", soft_wrap=True)
     _table(console, "channel", "consumers", "depth", rows=answer["channels"])
+    _show_topics(console, answer)
     unconsumed = {row["topic"]: row for row in answer.get("unconsumed", ())}
     _table(console, "topic without consumer", "waiting", "dropped", rows=unconsumed)
     counted = {name: count for name, count in answer["counters"].items() if count}
@@ -125,6 +126,19 @@ def _show_matchmaker(console: Console, finder: dict[str, Any]) -> None:
             f" zmqctl ring release {topic} lets go",
             soft_wrap=True,
         )
+
+
+def _show_topics(console: Console, answer: dict[str, Any]) -> None:
+    """Topics that the matchmaker lacks, and fanouts that no host took."""
+    if answer.get("unlisted"):
+        lacking = ", ".join(map(escape, answer["unlisted"]))
+        console.print(
+            f"[yellow]the ring does not list this node for:[/] {lacking}; zmqctl ring missing prints what to add", soft_wrap=True
+        )
+    for topic, there in answer.get("announced", {}).items():
+        console.print(f"  announced by {escape(', '.join(there))}, not listed: {escape(topic)}", soft_wrap=True)
+    fanouts = {topic: {"fanouts": count} for topic, count in answer.get("fanouts_to_nobody", {}).items()}
+    _table(console, "topic without listener", "fanouts", rows=fanouts)
 
 
 def _table(console: Console, first: str, *columns: str, rows: object) -> None:

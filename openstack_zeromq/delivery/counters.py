@@ -18,6 +18,8 @@ class Counter(StrEnum):
     BUSY = "busy"  # refused for now: a queue was full
     NOROUTE = "noroute"  # nobody here listens, or nobody anywhere
     OVERFLOWED = "overflowed"  # notifications dropped in favour of newer ones: no listener consumes their topic
+    FANOUTS_TO_NOBODY = "fanouts_to_nobody"  # fanouts that no host took: none is known, or no listener was there
+    UNLISTED = "unlisted"  # topics that this node serves, and for which its ring does not list it
     EXPIRED = "expired"  # given up: time to live was over
     REJECTED = "rejected"  # refused for good
     STALE = "stale"  # copies meant for an incarnation that is no more; their senders send them again
@@ -37,7 +39,7 @@ class Counter(StrEnum):
     UNREACHABLE = "unreachable"  # hosts whose address cannot be dialled
     PEERS_LOST = "peers_lost"  # links that fell silent
     ABANDONED = "abandoned"  # calls whose service died before it replied; their callers were told
-    CLIENTS_LOST = "clients_lost"  # services that fell silent without saying goodbye
+    CLIENTS_LOST = "clients_lost"  # services that ended, or fell silent, while they listened or sent
     STALLS = "stalls"  # times that the loop stood still for more than a second, and with it the gate
     CRASHES = "crashes"  # 1: the receiver before this one was killed, by the watchdog perhaps, or ended by a fault
     UNWRITTEN = "unwritten"  # failed attempts to note down which services are connected

@@ -113,6 +113,11 @@ class Incoming:
                     servers.add(channel.name)
         return topics
 
+    def consumes(self, client: int) -> bool:
+        """Return whether a service has consumers here."""
+        name = client.to_bytes(CLIENT_BYTES, "big")
+        return any(consumer.startswith(name) for consumer in self._joined)
+
     def awaits(self, now: float) -> bool:
         """May services of a former receiver still come back?"""
         return self._past.in_grace(now)

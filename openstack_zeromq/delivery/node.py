@@ -11,8 +11,10 @@ import math
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery import announced
 from openstack_zeromq.delivery.apology import Apologies
 from openstack_zeromq.delivery.channel import ConsumerId, Hand
 from openstack_zeromq.delivery.counters import Counter
@@ -38,8 +40,31 @@ UNHEARD = 10.0
 GONE_AFTER = UNHEARD
 """Seconds for which a link is down before a host that the matchmaker does not know any more is taken for removed."""
 
+UNLISTED_AFTER = 10.0
+"""Seconds after which a topic that this node serves, and that its ring lacks, is reported. A ring that follows a catalog has it
+within one."""
+
+LEFT_FOR = 60.0
+"""Seconds for which it is remembered that a service has said goodbye. Its last ping takes another connection than its goodbye,
+and may come after it."""
+
 LAST_WORDS = 0.25
 """Seconds after a process ended in which what it said before may still come in."""
+
+_WHY_UNLISTED = (
+    "services of this node listen to {0}, but the ring does not list {1} for it: only nodes with a link to this one know;"
+    " `zmqctl ring missing` prints what to add"
+)
+
+
+class PeerSays(NamedTuple):
+    """What a pong says of the peer: the pools that it serves and the topics that it announces (None: it does not know yet), and
+    whether it would rather have no new work."""
+
+    pools: frozenset[Pool] | None = None
+    draining: bool = False
+    topics: frozenset[str] | None = frozenset()
+
 
 Action = Hand | Reply | Respond | Send | Tell | Ping | Dial | Close | Note
 _Inner = IncomingAction | OutgoingAction | LinkAction
@@ -54,10 +79,17 @@ class Node:
         self.links: dict[str, Link] = {}
         self.draining = False
         """Set it, and new messages of peers and of this node go to other hosts, where there are any."""
+        self.sought: tuple[str, ...] = ()
+        """Topics to ask peers for in every ping."""
         self._name = facts.name
         self._facts = facts
+        self._routes = routes
+        self._unlisted: dict[str, float] = {}
+        self._reported: set[str] = set()
+        self._looked_at = -1
         self._clients: dict[int, float] = {}
         self._watched: dict[int, float] = {}
+        self._left: dict[int, float] = {}
         former = former or Former()
         self.incoming = Incoming(facts.bounds, facts.remember, started, self.counts, former)
         self.pools = Pools(facts.name, self.incoming.pools)
@@ -65,6 +97,33 @@ class Node:
             facts, Surroundings(routes, self._reach, self.incoming.serves, self.pools, self._drains), self.counts
         )
         self._apologies = Apologies(facts.name, origin)
+
+    @property
+    def unlisted(self) -> list[str]:
+        """Topics that this node serves, and for which its ring does not list it."""
+        return sorted(self._unlisted)
+
+    def announcement(self, sought: Iterable[str] = ()) -> list[str] | None:
+        """Return what to tell a peer that asks for the topics `sought`: those of them that are served here, and those that no
+        ring would tell it. None: not known yet, because services of an earlier receiver may still come back."""
+        if not self.pools.sure:
+            return None
+        served = self.incoming.served() if sought else {}
+        return sorted({*self._unlisted, *(topic for topic in sought if topic in served)})[: announced.AT_MOST]
+
+    def missing(self) -> tuple[dict[str, list[str]], list[str]]:
+        """Return the topics that rings lack, with the nodes that serve them, and the nodes that have not said whether their own
+        lacks any. Any thread may ask."""
+        announced_ = self.outgoing.announced
+        lacking = {topic: list(hosts) for topic, hosts in dict(announced_.topics).items()}
+        for topic in self.unlisted:
+            lacking[topic] = sorted([*lacking.get(topic, []), self._name])
+        silent = [host for host in self._routes.nodes() if host != self._name and not announced_.heard(host)]
+        return dict(sorted(lacking.items())), sorted(silent)
+
+    def has_left(self, client: int) -> bool:
+        """Return whether a service has said goodbye; what still comes of it was sent before that."""
+        return client in self._left
 
     @property
     def clients(self) -> Collection[int]:
@@ -75,6 +134,8 @@ class Node:
 
     def client_ping(self, client: int, now: float, settled: bool = True) -> list[Action]:
         """A service shows that it is alive; `settled`: all its consumers have joined this receiver."""
+        if client in self._left:
+            return []
         self._clients[client] = now
         inner = self.incoming.client_here(client, now)
         if settled:
@@ -92,6 +153,7 @@ class Node:
 
     def client_left(self, client: int, now: float) -> list[Action]:
         """A service said goodbye."""
+        self._left[client] = now
         self._clients.pop(client, None)
         self._watched.pop(client, None)
         return self._settle(self.incoming.client_gone(client, now), now)
@@ -147,16 +209,18 @@ class Node:
             inner += self.outgoing.answered(host, entry, now)
         return self._settle(inner, now)
 
-    def pong(
-        self, host: str, incarnation: int, now: float, pools: frozenset[Pool] | None = None, draining: bool = False
-    ) -> list[Action]:
-        """A peer is there, as `incarnation`, and serves `pools`; None: it does not know yet. `draining`: it wants no new work."""
+    def pong(self, host: str, incarnation: int, now: float, says: PeerSays | None = None) -> list[Action]:
+        """A peer is there, as `incarnation`, and says this of itself."""
+        pools, draining, topics = says or PeerSays()
         link = self.links.get(host)
         if link is None:
             return []
         link.draining = draining
         inner: list[_Inner] = [*link.pong(incarnation, now)]
-        if pools is not None and self.pools.learn(host, pools):
+        news = pools is not None and self.pools.learn(host, pools)
+        if topics is not None and self.outgoing.announces(host, topics):
+            news = True
+        if news:
             inner += self.outgoing.routes_changed(now)
         return self._settle(inner, now)
 
@@ -189,6 +253,7 @@ class Node:
 
     def routes_changed(self, now: float) -> list[Action]:
         """The matchmaker's view changed."""
+        self._looked_at = -1
         return self._settle(self.outgoing.routes_changed(now), now)
 
     def close_gone_links(self, is_node: Callable[[str], bool], now: float) -> list[Action]:
@@ -200,16 +265,23 @@ class Node:
 
     def tick(self, now: float) -> list[Action]:
         """To be called several times a second."""
-        inner: list[_Inner] = [*self._close_idle_links(now), *self._assume_no_pools(now)]
+        inner: list[_Inner] = [
+            *self._close_idle_links(now),
+            *self._assume_gone(now),
+            *self._seek(now),
+            *self._report_unlisted(now),
+        ]
         if not self.pools.sure and not self.incoming.awaits(now):
             self.pools.sure = True
             inner += self.outgoing.routes_changed(now)
         inner += [action for link in self.links.values() for action in link.tick(now)]
         for client in [client for client, heard in self._clients.items() if self._lost(client, heard, now)]:
-            self.counts[Counter.CLIENTS_LOST] += 1
+            self.counts[Counter.CLIENTS_LOST] += self.incoming.consumes(client) or self.outgoing.sends(client)
             del self._clients[client]
             self._watched.pop(client, None)
             inner += self.incoming.client_gone(client, now)
+        while self._left and now - next(iter(self._left.values())) > LEFT_FOR:
+            del self._left[next(iter(self._left))]
         inner += self.incoming.tick(now)
         inner += self.outgoing.tick(now)
         return self._settle(inner, now)
@@ -276,20 +348,45 @@ class Node:
         link = self.links[host] = Link(host, now, self._facts.heartbeat, self._facts.redial, self._facts.jitter)
         return link.open(now)
 
-    def _assume_no_pools(self, now: float) -> list[OutgoingAction]:
-        """A host that has not been heard for long holds up no notification any more."""
-        gone = [
-            host
-            for host, link in self.links.items()
-            if link.state is LinkState.DOWN and link.silent_for(now) > UNHEARD and not self.pools.known(host)
-        ]
+    def survey(self, now: float) -> list[Action]:
+        """Ask all hosts that are known what they serve; see `Outgoing.survey`."""
+        return self._settle(self.outgoing.survey(now), now)
+
+    def _assume_gone(self, now: float) -> list[OutgoingAction]:
+        """A host that has not been heard for long holds up no notification any more, and what it announced counts no more."""
+        announced_ = self.outgoing.announced
+        away = [host for host, link in self.links.items() if link.state is LinkState.DOWN and link.silent_for(now) > UNHEARD]
+        gone = [host for host in away if not self.pools.known(host) or announced_.by(host)]
         for host in gone:
-            self.pools.learn(host, frozenset())
+            announced_.forget(host)
+            if not self.pools.known(host):
+                self.pools.learn(host, frozenset())
         return self.outgoing.routes_changed(now) if gone else []
+
+    def _seek(self, now: float) -> list[_Inner]:
+        """Ask peers for topics for which the matchmaker has no answer: all of them at once for a new one, then in every ping."""
+        before, self.sought = self.sought, self.outgoing.sought(now)
+        if not set(self.sought) - set(before):
+            return []
+        linked = [Ping(host) for host, link in self.links.items() if link.state is LinkState.UP]
+        return [*linked, *self.outgoing.survey_if_due(now)]
+
+    def _report_unlisted(self, now: float) -> list[Note]:
+        """See which topics are served here that the ring lacks; count and report each once it has been so for a while."""
+        if self._looked_at != self.incoming.changes:
+            self._looked_at = self.incoming.changes
+            lacking = [topic for topic in self.incoming.served() if not self._routes.lists(topic, self._name)]
+            self._unlisted = {topic: self._unlisted.get(topic, now) for topic in lacking}
+            self._reported &= self._unlisted.keys()
+        due = [topic for topic, since in self._unlisted.items() if now - since >= UNLISTED_AFTER and topic not in self._reported]
+        self._reported.update(due)
+        self.counts[Counter.UNLISTED] += len(due)
+        return [Note(Counter.UNLISTED, topic, _WHY_UNLISTED.format(topic, self._name)) for topic in due]
 
     def _close_idle_links(self, now: float) -> list[Close]:
         """Those that carried nothing for a while and that nobody waits for; they open again when they are needed."""
-        idle = [host for host, link in self.links.items() if now - link.used > self._facts.link_idle]
+        announced_, idle_for = self.outgoing.announced, self._facts.link_idle
+        idle = [host for host, link in self.links.items() if now - link.used > idle_for and not announced_.by(host)]
         busy = self.outgoing.in_flight() if idle else {}
         return self._close_links(host for host in idle if host not in busy)
 
@@ -298,4 +395,5 @@ class Node:
         for host in closing:
             del self.links[host]
             self.pools.forget(host)
+            self.outgoing.announced.forget(host)
         return [Close(host) for host in closing]

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from openstack_zeromq.address import Channel
+from openstack_zeromq.delivery.announced import Announced
 from openstack_zeromq.delivery.bounds import Bounds, Key, Shares
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.link import LinkState
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.pools import Pools, copy_for
+from openstack_zeromq.delivery.search import Search
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.delivery.stranded import Stranded
+from openstack_zeromq.delivery.tally import Tally, Topic
 from openstack_zeromq.delivery.timers import Timers
 from openstack_zeromq.delivery.unconsumed import Note, Unconsumed
 from openstack_zeromq.delivery.unknown import Unknown
@@ -181,6 +184,9 @@ class Outgoing:
         self._rpc: Shares[tuple[str, str]] = Shares(facts.bounds)
         self._notifications: Shares[tuple[str, str]] = Shares(facts.bounds)
         self._unconsumed = Unconsumed()
+        self._fanouts_to_nobody = Tally()
+        self._search = Search(facts.name)
+        self._routes = surroundings.routes
         self._stranded = Stranded(facts.jitter)
         self._unknown = Unknown()
         self._uncopied: dict[MessageId, _Pending] = {}
@@ -200,13 +206,26 @@ class Outgoing:
         """How many messages wait for an answer, by host."""
         return Counts(host for pending in self._pending.values() for host in pending.hops)
 
+    def sends(self, client: int) -> bool:
+        """Return whether messages of a service are on their way."""
+        return any(pending.client == client for pending in self._pending.values())
+
     def waiting(self) -> list[Waiting]:
         """Return the topics to which messages wait that no host takes, and those of which notifications were dropped."""
-        waiting: Counts[tuple[str, str]] = Counts()
+        waiting: Counts[Topic] = Counts()
         for (exchange, topic, _), count in (*self._stranded.waiting(), *self._unknown.waiting()):
             waiting[exchange, topic] += count
-        dropped = self._unconsumed.dropped
+        dropped = self._unconsumed.dropped.counts()
         return [Waiting("/".join(topic), waiting[topic], dropped.get(topic, 0)) for topic in sorted({*waiting, *dropped})]
+
+    def fanouts_to_nobody(self) -> dict[str, int]:
+        """Return how many fanouts no host took, by topic (with its exchange)."""
+        return {"/".join(topic): count for topic, count in sorted(self._fanouts_to_nobody.counts().items())}
+
+    @property
+    def announced(self) -> Announced:
+        """What peers say they serve, besides what the matchmaker lists."""
+        return self._whereabouts.announced
 
     # events
 
@@ -256,7 +275,8 @@ class Outgoing:
             return self._free(pending, now)
         del pending.hops[host]
         if pending.message.header.kind is Kind.FANOUT:
-            return [] if pending.hops else self._finish(pending, Answer.TAKEN, "", now)
+            pending.taken |= entry.answer is Answer.TAKEN
+            return [] if pending.hops else self._finish_fanout(pending, now)
         return self._answered_for_all(pending, host, entry, now)
 
     def link_up(self, host: str, now: float) -> list[OutgoingAction]:
@@ -282,8 +302,26 @@ class Outgoing:
     def routes_changed(self, now: float) -> list[OutgoingAction]:
         """The matchmaker knows more: look again for what has no host."""
         self._stranded.hurry()
-        known = self._unknown.free(self._whereabouts.known)
+        known = self._unknown.free(self._whereabouts.served_anywhere)
         return self._route_all(known, now) + self._ask(now)
+
+    def survey(self, now: float) -> list[Open]:
+        """Open links to all hosts that are known, so that they say what they serve."""
+        hosts = [host for host in self._routes.nodes() if self._reach(host) is None]
+        return [Open(host) for host in self._search.ask(hosts, now)]
+
+    def survey_if_due(self, now: float) -> list[OutgoingAction]:
+        """A message has no host that takes it: ask the hosts to which there is no link what they serve, if that is due."""
+        return [Open(host) for host in self._search.begin(now, self._routes.nodes, lambda host: self._reach(host) is not None)]
+
+    def announces(self, host: str, topics: frozenset[str]) -> bool:
+        """A peer says what it serves besides what is listed; return whether that is news."""
+        self._search.answered(host)
+        return self.announced.learn(host, topics)
+
+    def sought(self, now: float) -> tuple[str, ...]:
+        """Return the topics to ask peers for: messages wait for them, and the matchmaker does not answer."""
+        return self._search.sought(now, self._whereabouts.known)
 
     def served(self, channel: Channel, now: float) -> list[OutgoingAction]:
         """Somebody on this node consumes `channel` now: what waits for it need not wait any longer."""
@@ -300,6 +338,8 @@ class Outgoing:
             pending = self._pending.get(message_id)
             if pending is not None:
                 actions += self._look_after(pending, now)
+        if self._search.ends(now, self._reach):
+            actions += self.routes_changed(now)
         for key in self._stranded.overdue(now):
             actions += self._route_all(self._stranded.free(key), now)
         self._finished.tick(now)
@@ -334,14 +374,14 @@ class Outgoing:
         return actions
 
     def _route(self, pending: _Pending, now: float) -> list[OutgoingAction]:
-        """Choose the host, or the hosts of a fanout; none: wait, or say so when the sender wants to know."""
+        """Choose the host, or the hosts of a fanout."""
         header = pending.message.header
         if header.kind is Kind.FANOUT:
             return self._route_fanout(pending, now)
         candidates = self._whereabouts.of_one(pending.message)
         if candidates is None and pending.former_host in ("", *pending.tried):
             return self._wait_until_known(pending, now)
-        hosts, first = candidates or Candidates(())
+        hosts, first, announced = candidates or Candidates(())
         if pending.former_host:
             hosts, first = (pending.former_host, *(host for host in hosts if host != pending.former_host)), 0
         stays = bool(header.flags & Flag.RESENT) and not pending.tried
@@ -353,21 +393,34 @@ class Outgoing:
             if host in pending.tried:
                 continue
             if stays or self._reach(host) is not LinkState.DOWN:
-                pending.detour = number != first
+                pending.detour = announced or number != first
                 return self._approach(pending, host, pending.choose(host, now, stays), now)
+        return self._found_no_host(pending, hosts, now)
+
+    def _found_no_host(self, pending: _Pending, hosts: tuple[str, ...], now: float) -> list[OutgoingAction]:
+        """None of `hosts` takes it: have others asked what they serve, and wait; or say so when the sender wants to know."""
+        header = pending.message.header
+        asked = self.survey_if_due(now) if header.kind is not Kind.REPLY and not pending.parent else []
         if header.flags & Flag.MANDATORY:
+            if self._search.under_way:
+                return [*asked, *self._wait_for_survey(pending)]
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
         if header.kind is Kind.NOTIFY and not header.server:
             self._unconsumed.found_nobody(pending.key[:2], now, sure=all(host in pending.tried for host in hosts))
         pending.tried = ()
         if pending.parent and not hosts:
             return self._finish(pending, Answer.TAKEN, "", now)  # there is no such pool any more
-        return self._strand(pending, now)
+        return [*asked, *self._strand(pending, now)]
 
     def _wait_until_known(self, pending: _Pending, now: float) -> list[OutgoingAction]:
         """The matchmaker cannot say yet who serves its topic."""
         if pending.message.header.kind is Kind.NOTIFY:
             self._unconsumed.found_nobody(pending.key[:2], now, sure=False)
+        self._search.seek(pending.key[1], now)
+        return self._wait_for_survey(pending)
+
+    def _wait_for_survey(self, pending: _Pending) -> list[OutgoingAction]:
+        """Let it wait until more is known of its topic."""
         self._unknown.wait(pending.key, pending.message.id)
         self._time(pending)
         return []
@@ -413,7 +466,7 @@ class Outgoing:
         about = f"{exchange}/{topic}"
         self._counts[Counter.OVERFLOWED] += 1
         actions: list[OutgoingAction] = []
-        if self._unconsumed.drop((exchange, topic)):
+        if self._unconsumed.dropped.add((exchange, topic)):
             actions.append(Note(Counter.OVERFLOWED, about, _WHY_DROPPED.format(self._bounds)))
         if not pending.copies:
             reason = f"no listener consumes {about}: the oldest notifications are dropped"
@@ -469,14 +522,23 @@ class Outgoing:
         return self._finish(parent, Answer.TAKEN, "", now) if done else []
 
     def _route_fanout(self, pending: _Pending, now: float) -> list[OutgoingAction]:
-        """To every host that is known to serve the topic, and to this one when somebody here listens; or to nobody."""
+        """Send to every host that is known to serve the topic, and to this one when a listener is here. Where there is none, wait
+        for the end of a survey, then go to nobody."""
         hosts = self._whereabouts.of_all(*pending.key[:2])
         if hosts is None:
             return self._wait_until_known(pending, now)
         if not hosts:
-            return self._finish(pending, Answer.TAKEN, "", now)
+            asked = self.survey_if_due(now)
+            return [*asked, *self._wait_for_survey(pending)] if self._search.under_way else self._finish_fanout(pending, now)
         hops = [(host, pending.choose(host, now, stays=False)) for host in hosts]
         return [action for host, hop in hops for action in self._approach(pending, host, hop, now)]
+
+    def _finish_fanout(self, pending: _Pending, now: float) -> list[OutgoingAction]:
+        """Every host has answered; count it when none of them took it."""
+        if not pending.taken:
+            self._counts[Counter.FANOUTS_TO_NOBODY] += 1
+            self._fanouts_to_nobody.add(pending.key[:2])
+        return self._finish(pending, Answer.TAKEN, "", now)
 
     def _approach(self, pending: _Pending, host: str, hop: _Hop, now: float) -> list[OutgoingAction]:
         """Send when the link is up; otherwise the message waits for it."""

@@ -6,20 +6,14 @@ not answer: until `AWAY_FOR` seconds have passed, senders beyond the limit are a
 """
 
 import math
-from collections import Counter as Counts
 from typing import NamedTuple
 
 from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.tally import TOPICS_MOST, Tally, Topic
 
 AWAY_FOR = 60.0
 """Seconds after which a host, or a matchmaker, that does not answer counts as one without listeners. A reboot of a virtual
 machine takes less, as does a failover of every store."""
-
-TOPICS_MOST = 10_000
-"""Topics that are remembered; senders invent their names. A cloud has a few hundred."""
-
-Topic = tuple[str, str]
-"""Exchange and topic."""
 
 
 class Note(NamedTuple):
@@ -35,7 +29,7 @@ class Unconsumed:
 
     def __init__(self) -> None:
         self._since: dict[Topic, float] = {}
-        self._dropped: Counts[Topic] = Counts()
+        self.dropped = Tally()
 
     def found_nobody(self, topic: Topic, now: float, *, sure: bool) -> None:
         """No host takes a notification; `sure`: each of them said so."""
@@ -53,15 +47,3 @@ class Unconsumed:
     def may_drop(self, topic: Topic, now: float) -> bool:
         """Return whether it is known that no listener consumes `topic`."""
         return now - self._since.get(topic, now) >= AWAY_FOR
-
-    def drop(self, topic: Topic) -> bool:
-        """Count a notification that is dropped; return whether it is the first one of its topic."""
-        if topic not in self._dropped and len(self._dropped) >= TOPICS_MOST:
-            return False
-        self._dropped[topic] += 1
-        return self._dropped[topic] == 1
-
-    @property
-    def dropped(self) -> dict[Topic, int]:
-        """Return how many notifications were dropped, by topic."""
-        return dict(self._dropped)

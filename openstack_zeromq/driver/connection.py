@@ -276,7 +276,8 @@ class Connection:
         if not isinstance(incarnation, int) or not isinstance(node, str):
             raise MalformedError("control")
         self._heard = now
-        self._consuming.open_journal()
+        if self._goodbye_to != incarnation:  # else the receiver has removed the journal, or is about to
+            self._consuming.open_journal()
         if incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
             self._goodbye_to = None

@@ -6,10 +6,11 @@ stand. Topics and servers are those of the wire (`address.compact`), so a backen
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from openstack_zeromq.address import short_name
 from openstack_zeromq.matchmaker.ring_file import Endpoint
 
 
@@ -26,6 +27,15 @@ Members = Mapping[str, Member]
 """Host -> what is known of it."""
 
 
+def by_short_name(names: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the nodes whose names have a dot, by their short names; most clouds have none."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        if "." in name and (short := short_name(name)) != name:
+            found[short] = (*found.get(short, ()), name)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic of a view, arranged for lookups."""
@@ -33,6 +43,10 @@ class Topic:
     members: Members
     hosts: tuple[str, ...]
     servers: Mapping[str, tuple[str, ...]]
+    by_short_name: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "by_short_name", by_short_name(self.members))
 
     @classmethod
     def of(cls, members: Members) -> "Topic":
@@ -54,14 +68,33 @@ class View:
     topics: Mapping[str, Topic] = field(default_factory=dict)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     complete: bool = False
+    _by_short_name: Mapping[str, tuple[str, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_short_name", by_short_name(self.endpoints))
 
     def topic(self, name: str) -> Topic | None:
         """None: unknown."""
         return self.topics.get(name, NOBODY if self.complete else None)
 
+    def nodes(self) -> set[str]:
+        """Return the names of all nodes that are mentioned."""
+        return set(self.endpoints).union(*(topic.members for topic in self.topics.values()))
+
     def is_node(self, name: str) -> bool:
         """Is a node of that name mentioned at all?"""
         return name in self.endpoints or any(name in topic.members for topic in self.topics.values())
+
+    def nodes_of(self, server: str) -> tuple[str, ...]:
+        """Return the nodes that a server of this name may be on, because one of the two names is the other one's short name: node
+        `n2` for server `n2.cloud.example.com`, and the other way round. More than one: only the nodes themselves can tell."""
+        short = short_name(server)
+        if short != server:
+            return (short,) if self.is_node(short) else ()
+        found = {*self._by_short_name.get(server, ())}.union(
+            *(topic.by_short_name.get(server, ()) for topic in self.topics.values() if topic.by_short_name)
+        )
+        return tuple(sorted(found))
 
     def endpoint(self, host: str) -> Endpoint | None:
         """Where `host` listens; None: nobody says."""
@@ -152,12 +185,27 @@ class Matchmaker(ABC):
         """Hosts where (topic, server) may be, most likely first; None: not known yet.
 
         A server that is named like a node is on that node. Otherwise the store may say; if it does not, the server can be on
-        any host of the topic: the hosts themselves know.
+        any host of the topic: the hosts themselves know. A node that has the same name but for a domain is asked first.
         """
         found = self._find(topic)
         if self.view.is_node(server):
             return (server,)
-        return None if found is None else found.servers.get(server) or found.hosts
+        listed = None if found is None else found.servers.get(server)
+        nodes = () if listed else self.view.nodes_of(server)
+        if found is None:
+            return nodes or None
+        if not nodes:
+            return listed or found.hosts
+        return (*nodes, *(host for host in found.hosts if host not in nodes))
+
+    def lists(self, topic: str, host: str) -> bool:
+        """Return False where the hosts of a topic are written down by somebody, and `host` is not among them. In a store each
+        node registers itself."""
+        return not self.view.complete or host in (self.hosts(topic) or ())
+
+    def nodes(self) -> set[str]:
+        """Return all hosts that are known, whatever they serve."""
+        return self.view.nodes()
 
     def servers(self, topic: str) -> Mapping[str, tuple[str, ...]]:
         """The topic's servers that are not named like their hosts, as far as is known: server -> hosts."""

@@ -5,6 +5,7 @@ going on without any protocol. Who sends a line of JSON gets what it asks for:
 
     {"ask": "hosts", "topic": "compute"}      who serves a topic, waiting a moment for a topic that was never asked for
     {"ask": "release", "topic": "compute"}    believe the store that hosts of the topic are gone
+    {"ask": "missing"}                        what rings lack, after all nodes that are known were asked
     {"ask": "drain"}, {"ask": "undrain"}      leave new work to other hosts, or take it again
 """
 
@@ -16,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from openstack_zeromq.address import ADMIN_SOCKET, compact
 from openstack_zeromq.errors import ClosedReceiverError, ConfigError, NoReceiverError
@@ -31,13 +32,26 @@ _KNOWN_WITHIN = 2.0
 _LINE = 4096
 _PLACE = "questions at the admin socket"
 
+_SURVEY_WITHIN = 2.5
+"""Seconds that nodes have to say what their rings lack: a link needs one, and a beat another one."""
+
+_SURVEY_LOOKS = 0.05
+
+
+class Controls(NamedTuple):
+    """What the receiver can be told, from any thread: `drain` begins or ends draining, `survey` has all nodes asked what they
+    serve, `missing` says what is known of that, as `Node.missing` does."""
+
+    drain: Callable[[bool], None]
+    survey: Callable[[], None]
+    missing: Callable[[], tuple[dict[str, list[str]], list[str]]]
+
 
 class Admin:
     """Only the receiver's user (and root) may connect."""
 
-    def __init__(self, ipc_dir: str, matchmaker: Matchmaker, drain: Callable[[bool], None], faults: Faults) -> None:
-        """`drain` begins or ends draining; it may be called from any thread."""
-        self._drain = drain
+    def __init__(self, ipc_dir: str, matchmaker: Matchmaker, controls: Controls, faults: Faults) -> None:
+        self._drain, self._survey, self._missing = controls
         self._faults = faults
         self._matchmaker = matchmaker
         self._path = Path(ipc_dir, ADMIN_SOCKET)
@@ -116,11 +130,22 @@ class Admin:
                 return self._hosts(topic)
             case "release":
                 return {"released": self._matchmaker.release(topic)}
+            case "missing":
+                return self._survey_all()
             case "drain" | "undrain" as verb:
                 self._drain(verb == "drain")
                 return {"draining": verb == "drain"}
             case other:
                 return {"error": f"{other!r} is nothing that can be asked"}
+
+    def _survey_all(self) -> Answer:
+        """Ask all nodes, and wait a moment for their answers."""
+        self._survey()
+        deadline = time.monotonic() + _SURVEY_WITHIN
+        while self._missing()[1] and time.monotonic() < deadline:
+            time.sleep(_SURVEY_LOOKS)
+        lacking, silent = self._missing()
+        return {"missing": lacking, "silent": silent, "nodes": len(self._matchmaker.nodes())}
 
     def _hosts(self, topic: str) -> Answer:
         deadline = time.monotonic() + _KNOWN_WITHIN

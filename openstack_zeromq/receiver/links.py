@@ -10,13 +10,16 @@ from typing import NamedTuple
 from oslo_log import log as logging
 
 from openstack_zeromq import sockets, wire
+from openstack_zeromq.address import NAME_BYTES
+from openstack_zeromq.delivery.announced import AT_MOST
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.node import Action
+from openstack_zeromq.delivery.node import Action, PeerSays
 from openstack_zeromq.delivery.outgoing import Send
 from openstack_zeromq.delivery.past import Origin
 from openstack_zeromq.delivery.pools import Pool
+from openstack_zeromq.delivery.search import SOUGHT_MOST
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.matchmaker.base import Matchmaker
 from openstack_zeromq.matchmaker.ring_file import Endpoint
@@ -50,7 +53,8 @@ class Links:
         self._faults = me.faults
         self._incarnation = me.incarnation
         self._introduction = me.introduction
-        self._ping = me.introduction(Kind.PING, address=_advertised(settings), port=settings.port)
+        self._address = _advertised(settings)
+        self._ping = self._ping_for(())
         self._door = Door(ctx, settings, None if identity is None else identity.pair)
         self.guests = Guests(ctx, self._door.socket, None if identity is None else identity.trust, me)
         self.hosts = Hosts(ctx, me, matchmaker, identity)
@@ -80,7 +84,8 @@ class Links:
     # outward: messages to peers, their answers back
 
     def ping(self, host: str) -> None:
-        self._go(host, (self._ping,), 0)
+        sought = self._node.sought
+        self._go(host, (self._ping_for(sought) if sought else self._ping,), 0)
 
     def send(self, action: Send, now: float) -> None:
         """Put a message on the link; should the link die now, it is sent again when the link is back."""
@@ -109,7 +114,10 @@ class Links:
         if not isinstance(incarnation, int):
             raise MalformedError("control")
         self.hosts.heard(host)
-        return self._node.pong(host, incarnation, now, _pools(facts.get("pools")), facts.get("draining") is True)
+        announces = facts.get("announces", [])
+        topics = None if announces is None else _topics(announces, AT_MOST)
+        says = PeerSays(_pools(facts.get("pools")), facts.get("draining") is True, topics)
+        return self._node.pong(host, incarnation, now, says)
 
     def break_off(self, host: str) -> None:
         """The connection to `host` is of no use after a fault; `flush` ends it."""
@@ -135,7 +143,7 @@ class Links:
             if not self.guests.may_speak(guest, facts.get("node")):
                 return []
             self._introduce(guest, facts)
-            self._answers.item(origin, (self._pong(),), 0)
+            self._answers.item(origin, (self._pong(_topics(facts.get("seeks", []), SOUGHT_MOST)),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -203,8 +211,15 @@ class Links:
         self._faults.happened("sending to peers", host, exc)
         self.break_off(host)
 
-    def _pong(self) -> bytes:
-        more = {"draining": True} if self._node.draining else {}
+    def _ping_for(self, sought: tuple[str, ...]) -> bytes:
+        more = {"seeks": sought} if sought else {}
+        return self._introduction(Kind.PING, address=self._address, port=self._settings.port, **more)
+
+    def _pong(self, sought: frozenset[str]) -> bytes:
+        more: dict[str, object] = {"draining": True} if self._node.draining else {}
+        announcement = self._node.announcement(sought)
+        if announcement is None or announcement:
+            more["announces"] = announcement
         return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)
 
     def _introduce(self, guest: Guest, facts: dict[str, object]) -> None:
@@ -307,3 +322,15 @@ def _pools(named: object) -> frozenset[Pool] | None:
         return frozenset((str(exchange), str(topic), str(name)) for exchange, topic, name in named)
     except (TypeError, ValueError):
         raise MalformedError("control") from None
+
+
+def _topics(named: object, most: int) -> frozenset[str]:
+    """Return the topics in a control frame.
+
+    :raises MalformedError: it is no list of at most `most` names that fit into a header.
+    """
+    if not isinstance(named, list) or len(named) > most:
+        raise MalformedError("control")
+    if not all(isinstance(topic, str) and 0 < len(topic.encode("utf-8", "replace")) <= NAME_BYTES for topic in named):
+        raise MalformedError("control")
+    return frozenset(named)

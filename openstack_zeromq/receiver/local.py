@@ -259,6 +259,8 @@ class Local:
 
     def _read_control(self, who: "_Speaker", kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
         """What a service says of itself."""
+        if kind is Kind.PING and self._node.has_left(who.client):
+            return []
         if kind is Kind.PING:
             self._services.open(who.client)
             self._to_clients.item(who.name, (self._pong,), 0)

@@ -38,7 +38,7 @@ from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
 from openstack_zeromq.receiver import descriptors
-from openstack_zeromq.receiver.admin import Admin
+from openstack_zeromq.receiver.admin import Admin, Controls
 from openstack_zeromq.receiver.dials import Dials
 from openstack_zeromq.receiver.faults import Faults
 from openstack_zeromq.receiver.hosts import Redialled, Refused
@@ -82,6 +82,7 @@ class Receiver:
         self._started = time.monotonic()
         self._stopping = False
         self._draining_since: float | None = None
+        self._survey_asked = False
         self._reload = self._asked_to_reload = False
         self._problems = Problems()
         self._lock, crashed = _lock_directory(settings.ipc_dir)
@@ -110,7 +111,9 @@ class Receiver:
         self._local = Local(self._context, me)
         self._registry = Registry(self._matchmaker, self._node.incoming, self._matchmaker.former)
         self._dials = Dials(self._links, self._node.cannot_dial)
-        self._admin = Admin(settings.ipc_dir, self._matchmaker, self.drain, self._faults)
+        self._admin = Admin(
+            settings.ipc_dir, self._matchmaker, Controls(self.drain, self.survey, self._node.missing), self._faults
+        )
         self._unit = Unit(self._one_line)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -166,6 +169,11 @@ class Receiver:
             self._draining_since = time.monotonic() if begin else None
             self._node.draining = begin
             LOG.info("receiver of node %s %s", self._settings.host, "drains" if begin else "takes new work again")
+
+    def survey(self) -> None:
+        """Have all nodes asked what they serve; safe from other threads."""
+        self._survey_asked = True
+        self._wake()
 
     def on_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP looks at the ring and the keys at once; only in the main thread."""
@@ -235,6 +243,9 @@ class Receiver:
             **self._local.channels_shown(),
             "outgoing": {"messages": node.outgoing.pending, "bytes": node.outgoing.pending_bytes},
             "unconsumed": [row._asdict() for row in node.outgoing.waiting()],
+            "fanouts_to_nobody": node.outgoing.fanouts_to_nobody(),
+            "unlisted": node.unlisted,
+            "announced": {topic: list(hosts) for topic, hosts in sorted(node.outgoing.announced.topics.items())},
             "incoming": {"messages": node.incoming.in_hand},
             "faults": self._faults.problem(now),
             "counters": dict(node.counts),
@@ -278,6 +289,11 @@ class Receiver:
         self._reload = True
         self._wake()
 
+    def _survey_if_asked(self, now: float) -> None:
+        if self._survey_asked:
+            self._survey_asked = False
+            self._do(self._node.survey(now), now)
+
     def _former(self) -> Former:
         """What the last receiver of this directory left behind."""
         ipc_dir = self._settings.ipc_dir
@@ -316,6 +332,7 @@ class Receiver:
             Handler("dials", lambda _now: self._dials.work()),
             Handler("delivery", self._tick_node, every=_TICK),
             Handler("channels", local.tick, every=_TICK, party=settings.ipc_dir),
+            Handler("surveys", self._survey_if_asked, every=_TICK),
             Handler("the registry", self._registry.tick, every=_TICK, party=store),
             Handler("descriptors", lambda _now: self._look_at_descriptors(), every=_LOOK_EVERY),
             Handler("reloads", self._begin_reload, every=_LOOK_EVERY),

@@ -250,7 +250,7 @@ def test_a_caller_that_vanishes_leaves_nothing_behind(populated: Callable[..., P
     caller = population.start("call", "n1", topic="compute", rate=50, threads=10, timeout=60, work=60)
     eventually(lambda: endpoint.ran.total() == 10, within=20)
     caller.kill()
-    eventually(lambda: fabric.counter("n1", "clients_lost") == 1)
+    eventually(lambda: fabric.status("n1")["services"] == 0)
     endpoint.gate.set()
     for node in fabric.addresses:
         eventually(lambda node=node: _at_rest(fabric, node))

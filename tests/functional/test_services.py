@@ -141,6 +141,21 @@ def test_a_transport_made_before_the_fork_works_in_children_and_grandchildren(
     assert program.hear("busy", within=30) == [[0] * 5]
     assert program.hear("calls")[0] > 0
     program.ended()
+    assert fabric.counter("n1", "clients_lost") == 0
+    assert "cannot be written" not in program.errors()
+
+
+def test_only_a_service_that_ended_at_work_counts_as_lost_and_a_stop_warns_of_nothing(
+    fabric: Fabric, start: Callable[..., Program]
+) -> None:
+    """Children that oslo.service ends by `os._exit` say no goodbye; what stopped before it ended is no loss."""
+    fabric.server("n1", "there", Endpoint("outside"))
+    program = start("leave", "native")
+    assert program.hear("ended", within=60, count=4) == ["called", "stopped", "returned", "killed"]
+    program.ended()
+    eventually(lambda: (fabric.status("n1") or {}).get("services") == 1)
+    assert fabric.counter("n1", "clients_lost") == 1
+    assert "cannot be written" not in program.errors()
 
 
 @pytest.mark.parametrize("target", [{"server": "0.0.0.0"}, {}])  # noqa: S104 - what mistral's engines call themselves

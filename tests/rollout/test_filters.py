@@ -6,6 +6,8 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from oslo_config import cfg
 
+from openstack_zeromq.address import short_name
+
 from .conftest import CHECKOUT, load
 
 filters = load(CHECKOUT / "filter_plugins" / "zeromq.py")
@@ -30,6 +32,21 @@ def test_endpoints_are_what_peers_connect_to():
 def test_ring_has_short_names_sorted_and_once():
     topics = {"compute": "computes", "all": ["computes", "controllers"], "none": "empty"}
     assert filters.ring(topics, GROUPS, HOSTVARS) == {"compute": ["n1", "three"], "all": ["n1", "n2", "three"], "none": []}
+
+
+def test_ring_takes_nodes_beside_groups_as_zmqctl_ring_missing_prints_them():
+    groups = {**GROUPS, "zeromq": list(HOSTVARS)}
+    topics = {"cinder-volume.n1@lvm": "n1", "neutron-vo-Port-1.11": ["n1", "three"], "all": ["computes", "n2"]}
+    assert filters.ring(topics, groups, HOSTVARS) == {
+        "cinder-volume.n1@lvm": ["n1"],
+        "neutron-vo-Port-1.11": ["n1", "three"],
+        "all": ["n1", "n2", "three"],
+    }
+
+
+@pytest.mark.parametrize("name", ["n2", "n2.cloud.example.com", "192.0.2.7", "host@lvm"])
+def test_a_short_name_is_the_same_in_the_filters_and_in_the_package(name):
+    assert filters.short_name(name) == short_name(name)
 
 
 def test_ring_leaves_out_who_leaves():

@@ -170,6 +170,26 @@ def test_a_service_that_is_killed_is_gone_at_once_for_its_receiver_sees_it_end(o
     assert fabric.status("n1")["matchmaker"]["held"] == {}
 
 
+@pytest.mark.parametrize("kind", ["redis", "consul-kv"])
+def test_while_the_store_is_away_a_topic_that_was_never_asked_for_is_found_at_peers(on_store: OnStore, kind: str) -> None:
+    """The first call of a service to another one, while the store is dead: peers say that they serve it."""
+    fabric, bed = on_store(kind)
+    fabric.server("n2", "compute", Echo("n2"))
+    fabric.server("n2", "cinder-scheduler", Echo("n2"), server="cinder@n2")
+    assert fabric.client("n1", "compute").call({}, "echo", text="link") == "link from n2"
+    bed.down()
+    scheduler = fabric.client("n1", "cinder-scheduler", timeout=30)
+    begun = time.monotonic()
+    assert scheduler.call({}, "echo", text="first") == "first from n2"
+    assert time.monotonic() - begun < 5
+    assert scheduler.prepare(server="cinder@n2").call({}, "echo", text="directed") == "directed from n2"
+    assert fabric.status("n1")["announced"] == {"cinder-scheduler": ["n2"]}  # type: ignore[index]
+    bed.up()
+    eventually(lambda: fabric.hosts("n1", "cinder-scheduler") == ["n2"], within=30)
+    eventually(lambda: fabric.status("n1")["announced"] == {}, within=5)  # type: ignore[index]
+    assert scheduler.call({}, "echo", text="again") == "again from n2"
+
+
 def test_receivers_that_start_without_their_store_go_on_with_what_they_knew(on_store: OnStore) -> None:
     fabric, bed = on_store("redis")
     fabric.server("n2", "compute", Echo("n2"))

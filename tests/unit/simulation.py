@@ -27,13 +27,14 @@ from openstack_zeromq.delivery.inbox import Inbox, Verdict
 from openstack_zeromq.delivery.incoming import Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.node import Action, Node
+from openstack_zeromq.delivery.node import Action, Node, PeerSays
 from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
 from openstack_zeromq.delivery.outbox import Outbox, Transmit
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.delivery.pools import Pool
 from openstack_zeromq.delivery.seen import Seen
+from openstack_zeromq.delivery.unconsumed import Note
 from openstack_zeromq.receiver.departures import LAZY, Departures
 from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind, MessageId
 
@@ -47,12 +48,14 @@ RETRY_EVERY = 0.02
 
 
 class Fabric:
-    """The clock, the network, and who is on it. `topics`: topic -> nodes, as every matchmaker sees it."""
+    """The clock, the network, and who is on it. `topics`: topic -> nodes, as every matchmaker sees it; `unanswered`: topics of
+    which no matchmaker can say anything, for its store is away."""
 
     def __init__(self, seed: int, bounds: Bounds, topics: dict[str, tuple[str, ...]], nodes: Iterable[str]) -> None:
         self.random = Random(seed)  # noqa: S311 - a simulation wants to be repeated
         self.bounds = bounds
         self.topics = topics
+        self.unanswered: set[str] = set()
         self.now = 100.0
         self.work: tuple[float, ...] = (0.0, 0.001, 0.01, 0.3)
         self.loss = 0.0
@@ -115,6 +118,7 @@ class Log:
     replies: Counter[str] = field(default_factory=Counter)
     requeued: set[str] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
+    notes: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 class Pipe:
@@ -167,10 +171,17 @@ class View:
         self._known_at = known_at
 
     def hosts(self, topic: str) -> tuple[str, ...] | None:
-        return self._fabric.topics.get(topic, ()) if self._fabric.now >= self._known_at else None
+        known = self._fabric.now >= self._known_at and topic not in self._fabric.unanswered
+        return self._fabric.topics.get(topic, ()) if known else None
 
     def directed(self, topic: str, server: str) -> tuple[str, ...] | None:
         return (server,) if server in self._fabric.receivers else self.hosts(topic)
+
+    def lists(self, topic: str, host: str) -> bool:
+        return topic in self._fabric.unanswered or host in self._fabric.topics.get(topic, ())
+
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self._fabric.receivers)
 
 
 class Life:
@@ -184,7 +195,7 @@ class Life:
         facts = NodeFacts(self.name, fabric.bounds, REMEMBER, fabric.jitter)
         unknown_for = fabric.random.choice((0.0, 0.0, 0.01, 0.3, 1.5))
         self.node = Node(facts, View(fabric, fabric.now + unknown_for), fabric.now, Former(set(receiver.known)))
-        fabric.after(unknown_for, self._routes_changed)
+        fabric.after(unknown_for, self.routes_changed)
         self.conns: dict[str, Conn] = {}
         self.consumers: dict[bytes, Consumer] = {}
         self.to_services = Departures(self._answer_service)
@@ -195,7 +206,7 @@ class Life:
     def alive(self) -> bool:
         return self.receiver.life is self
 
-    def _routes_changed(self) -> None:
+    def routes_changed(self) -> None:
         if self.alive:
             self.do(self.node.routes_changed(self.fabric.now))
 
@@ -229,7 +240,9 @@ class Life:
                 case Close():
                     self._hang_up(action.host)
                 case Ping():
-                    self._to_peer(action.host, lambda there, origin: there.pinged(origin))
+                    self._to_peer(action.host, lambda there, origin, sought=self.node.sought: there.pinged(origin, sought))
+                case Note():
+                    self.fabric.log.notes[action.counter, action.about] += 1
 
     def _flush(self) -> None:
         for answers in (self.to_services, self.to_peers):
@@ -348,21 +361,25 @@ class Life:
         if wire.is_for(message.header.addressed_to, self.incarnation):
             self.do(self.node.peer_message(origin, message, self.fabric.now))
 
-    def pinged(self, origin: bytes) -> None:
+    def pinged(self, origin: bytes, sought: tuple[str, ...]) -> None:
         conn = next((conn for conn in self.receiver.inward if conn.id == origin and conn.at is self), None)
         if conn is not None:
             here = self.node.pools.here()
             pools = None if here is None else frozenset(here)
+            announced = self.node.announcement(sought)
+            topics = None if announced is None else frozenset(announced)
             draining = self.node.draining
-            conn.back(lambda home: home.ponged(conn, self.incarnation, pools, draining))
+            conn.back(lambda home: home.ponged(conn, self.incarnation, pools, draining, topics))
 
     def answered_by(self, conn: "Conn", frame: bytes) -> None:
         if self.conns.get(conn.to.name) is conn:
             self.do(self.node.peer_answers(conn.to.name, wire.decode_answers(frame), self.fabric.now))
 
-    def ponged(self, conn: "Conn", incarnation: int, pools: frozenset[Pool] | None, draining: bool) -> None:
+    def ponged(
+        self, conn: "Conn", incarnation: int, pools: frozenset[Pool] | None, draining: bool, topics: frozenset[str] | None
+    ) -> None:
         if self.conns.get(conn.to.name) is conn:
-            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now, pools, draining))
+            self.do(self.node.pong(conn.to.name, incarnation, self.fabric.now, PeerSays(pools, draining, topics)))
 
 
 class Conn:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from openstack_zeromq.matchmaker.dummy import DummyMatchmaker
-from openstack_zeromq.receiver.admin import Admin
+from openstack_zeromq.receiver.admin import Admin, Controls
 from openstack_zeromq.receiver.faults import Faults
 from openstack_zeromq.receiver.report import Report
 
@@ -28,7 +28,12 @@ def _no_threads() -> Iterator[None]:
 
 def test_whoever_asks_when_no_thread_can_be_started_is_hung_up_on() -> None:
     with tempfile.TemporaryDirectory(prefix="oz", dir="/tmp") as directory, socket.socket(socket.AF_UNIX) as asker:
-        admin = Admin(directory, DummyMatchmaker("n1"), lambda _begin: None, Faults(Report(Counter())))
+        admin = Admin(
+            directory,
+            DummyMatchmaker("n1"),
+            Controls(lambda _begin: None, lambda: None, lambda: ({}, [])),
+            Faults(Report(Counter())),
+        )
         asker.connect(str(Path(directory, "receiver.admin")))
         with _no_threads():
             assert not admin.answer(dict)

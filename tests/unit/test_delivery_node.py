@@ -5,7 +5,17 @@ from messages import REMEMBER, ROOMY, TOPIC, consumer, message
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.incoming import Respond
 from openstack_zeromq.delivery.link import Close, Dial
-from openstack_zeromq.delivery.node import GONE_AFTER, LAST_WORDS, SILENCE, UNHEARD, WATCHED_SILENCE, Action, Node
+from openstack_zeromq.delivery.node import (
+    GONE_AFTER,
+    LAST_WORDS,
+    LEFT_FOR,
+    SILENCE,
+    UNHEARD,
+    WATCHED_SILENCE,
+    Action,
+    Node,
+    PeerSays,
+)
 from openstack_zeromq.delivery.outgoing import NodeFacts, Send, Tell
 from openstack_zeromq.delivery.past import Former
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Kind, MessageId
@@ -22,6 +32,12 @@ class Routes:
         return ("b",)
 
     def directed(self, _topic: str, _server: str) -> tuple[str, ...]:
+        return ("b",)
+
+    def lists(self, _topic: str, _host: str) -> bool:
+        return True
+
+    def nodes(self) -> tuple[str, ...]:
         return ("b",)
 
 
@@ -131,7 +147,7 @@ def test_a_notification_waits_for_the_pools_of_a_host_that_restarts_but_not_of_o
         node.tick(tenth / 10)
     node.pong("b", 77, 9.0)  # it is there again, and does not know its pools yet
     pools = frozenset({("nova", "compute", "audit")})
-    sent = [action for action in node.pong("b", 77, 9.5, pools) if isinstance(action, Send)]
+    sent = [action for action in node.pong("b", 77, 9.5, PeerSays(pools)) if isinstance(action, Send)]
     assert [action.message.header.server for action in sent] == ["audit"]
     gone = _node("a")
     gone.tick(0.0)
@@ -172,3 +188,27 @@ def test_a_link_to_a_host_that_was_removed_stays_while_a_message_may_be_there() 
     node.tick(5.0)
     assert not node.close_gone_links(lambda _host: False, 5.0 + GONE_AFTER + 0.1)
     assert "b" in node.links
+
+
+def test_a_ping_that_comes_after_the_goodbye_does_not_bring_the_service_back() -> None:
+    node = _serving()
+    node.client_left(1, 1.0)
+    node.client_ping(1, 1.1)
+    assert list(node.clients) == [2]
+    node.tick(1.1 + SILENCE + 0.1)
+    assert node.has_left(1)
+    node.tick(1.0 + LEFT_FOR + 1)
+    assert not node.has_left(1)
+
+
+def test_a_service_that_ends_without_a_goodbye_is_lost_only_if_it_listened_or_its_messages_are_on_their_way() -> None:
+    node = _node("b")
+    for client in (1, 2, 3):
+        node.client_ping(client, 0.0)
+        node.client_watched(client)
+    node.join(TOPIC, consumer(1), 5, [], 0.0)
+    node.client_message(2, message(5, client=2, topic="nowhere"), 0.0)
+    for client, lost in ((1, 1), (2, 2), (3, 2)):
+        node.client_ended(client, 0.0)
+        node.tick(LAST_WORDS + 0.1)
+        assert node.counts["clients_lost"] == lost

@@ -35,6 +35,7 @@ class World:
         self.links: dict[str, LinkState] = {"a": UP, **links}
         self.topic_hosts: tuple[str, ...] | None = tuple(sorted(links))
         self.here: set[Channel] = set()
+        self.others: tuple[str, ...] = ()
         self.counts: Counts[str] = counts()
         facts = NodeFacts("a", bounds, REMEMBER, lambda: 1.0)
         self.pools = Pools("a", lambda: self.here)
@@ -50,6 +51,12 @@ class World:
 
     def directed(self, _topic: str, server: str) -> tuple[str, ...] | None:
         return (server,) if server in self.links else self.topic_hosts
+
+    def lists(self, _topic: str, _host: str) -> bool:
+        return True
+
+    def nodes(self) -> tuple[str, ...]:
+        return self.others
 
 
 def sent(actions: list[OutgoingAction]) -> list[tuple[str, int]]:
