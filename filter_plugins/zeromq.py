@@ -6,6 +6,7 @@ They run on the control node, also where the package is not installed, so they s
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import ipaddress
 import re
 from collections import defaultdict
@@ -19,6 +20,21 @@ from ansible.utils.helpers import pct_to_int
 PORT = 9501
 SHOWN = 5
 """Hosts that one sentence names; of the others it tells how many they are."""
+DIVIDING = (
+    (
+        "security_change",
+        "zmq_security",
+        "one with keys does not talk to one without, so calls between nodes that have changed and those that have not would fail "
+        "until all have",
+    ),
+    (
+        "matchmaker_change",
+        "the matchmaker",
+        "receivers that follow different stores do not find each other's topics, so calls between nodes that have changed and "
+        "those that have not would fail until all have",
+    ),
+)
+"""What must be alike on all nodes: the fact that tells of a change, its name, and what follows when only some change."""
 OWN_INPUT = re.compile(r"zeromq_[a-z]+_[a-z0-9_]+")
 PLAYBOOK_INPUTS = frozenset(
     {
@@ -32,6 +48,7 @@ PLAYBOOK_INPUTS = frozenset(
             "zeromq_new_nodes",
             "zeromq_redeploy_nodes",
         ),
+        *("zeromq_out_nodes", "zeromq_out_state", "zeromq_stores_left"),
         *("zeromq_removed_nodes", "zeromq_revoked_nodes", "zeromq_local_root", "zeromq_local_node"),
     }
 )
@@ -110,6 +127,38 @@ def ring(
     return hosts
 
 
+def unmatched(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+    """Return those of `names`, sorted, that fit none of `patterns`, which are as those of file names."""
+    wanted = list(patterns)
+    return sorted(name for name in names if not any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted))
+
+
+def faults(hosts: Iterable[str], hostvars: Mapping, unreachable: Iterable[str]) -> list[str]:
+    """Return a line for each fault that `hosts` have collected, with the hosts that have it unless all have.
+
+    A fault is a text of one or more lines in the fact `__zeromq_faults` of its host, or in `__zeromq_common_faults` when it is no
+    fault of this host alone (playbooks/tasks/collect.yml).
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    everywhere = list(hosts)
+    for host in everywhere:
+        for line in dict.fromkeys(line for fault in hostvars[host].get("__zeromq_faults") or [] for line in fault.splitlines()):
+            found[line].append(host)
+    common = [text for host in everywhere for text in hostvars[host].get("__zeromq_common_faults") or []]
+    lines = [line if len(having) == len(everywhere) > 1 else f"{_named_hosts(having)}: {line}" for line, having in found.items()]
+    shared = dict.fromkeys(line for text in common for line in text.splitlines())
+    return [
+        *shared,
+        *lines,
+        *(f"{host}: cannot be reached; correct its address, start it, or leave it out" for host in unreachable),
+    ]
+
+
+def _named_hosts(hosts: list[str]) -> str:
+    more = len(hosts) - SHOWN
+    return ", ".join(hosts[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def contradictions(hosts: Iterable[str], hostvars: Mapping) -> list[str]:
     """A sentence, with the remedy, for each two nodes that claim the same."""
     names, addresses, directories = defaultdict(list), defaultdict(list), defaultdict(list)
@@ -138,23 +187,32 @@ def unknown_inputs(hosts: Iterable[str], hostvars: Mapping, roles: str) -> list[
     return [f"{name}: no role has such an input{_nearest(name, known)}" for name in sorted(found - known)]
 
 
-def security_divides(hosts: Iterable[str], hostvars: Mapping, played: list[str], serial: object) -> str:
-    """A sentence, with the remedy, if zmq_security changes (role zeromq_receiver, phase validate) and not on all `hosts` at once:
-    only those that are `played` are in the run, and `serial` of them come first. Empty otherwise."""
-    looked = {host: hostvars[host].get("__zeromq_receiver_looked") or {} for host in played}
-    changes = [f"{host}: {found['security_change']}" for host, found in looked.items() if found.get("security_change")]
-    if not changes:
-        return ""
+def divides(hosts: Iterable[str], hostvars: Mapping, played: list[str], serial: object) -> list[str]:
+    """Return a sentence, with the remedy, for each thing that must be alike on all nodes and does not change on all `hosts` at
+    once: only those that are `played` are in the run, and `serial` of them come first.
+
+    What changes was looked at by role zeromq_receiver, phase validate.
+    """
+    told = []
+    for fact, option, consequence in DIVIDING:
+        looked = {host: hostvars[host].get("__zeromq_receiver_looked") or {} for host in played}
+        changes = [f"{host}: {found[fact]}" for host, found in looked.items() if found.get(fact)]
+        if changes and (part := _part_of(hosts, played, serial)):
+            shown = [*changes[:SHOWN], *([f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else [])]
+            told.append(
+                f"{option} changes ({', '.join(shown)}), and this run {part}: {consequence}. Change all at once, in a quiet "
+                "hour: site.yml with -e zeromq_deploy_serial=100% and without --limit; calls between nodes then fail for about "
+                "a minute"
+            )
+    return told
+
+
+def _part_of(hosts: Iterable[str], played: list[str], serial: object) -> str:
+    """Return how a run does not come to all hosts at once; empty: it does."""
     everywhere, first = set(hosts) <= set(played), _first_batch(serial, len(played))
-    if everywhere and first >= len(played):
-        return ""
-    shown = [*changes[:SHOWN], *([f"and {len(changes) - SHOWN} more"] if len(changes) > SHOWN else [])]
-    part = f"begins with {first} of {len(played)} nodes" if everywhere else f"has only {len(played)} of {len(set(hosts))} nodes"
-    return (
-        f"zmq_security changes ({', '.join(shown)}), and this run {part}: one with keys does not talk to one without, so calls "
-        "between nodes that have changed and those that have not would fail until all have. Change all at once, in a quiet "
-        "hour: site.yml with -e zeromq_deploy_serial=100% and without --limit; calls between nodes then fail for about a minute"
-    )
+    if not everywhere:
+        return f"has only {len(played)} of {len(set(hosts))} nodes"
+    return f"begins with {first} of {len(played)} nodes" if first < len(played) else ""
 
 
 def _port(host: str, facts: Mapping) -> int:
@@ -199,10 +257,12 @@ class FilterModule:
     def filters(self) -> dict[str, object]:
         return {
             "zeromq_contradictions": contradictions,
+            "zeromq_divides": divides,
             "zeromq_endpoints": endpoints,
+            "zeromq_faults": faults,
             "zeromq_named": named,
             "zeromq_public_keys": public_keys,
             "zeromq_ring": ring,
-            "zeromq_security_divides": security_divides,
             "zeromq_unknown_inputs": unknown_inputs,
+            "zeromq_unmatched": unmatched,
         }

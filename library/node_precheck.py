@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import json
 import os
 import socket
 import subprocess
@@ -22,7 +23,7 @@ module: node_precheck
 short_description: Look whether a receiver can run on this node
 description:
   - Checks the interpreter, the directories and the port, and fails with one line for each thing that cannot work.
-  - Tells whether C(zmq_security) is about to change on a node that has a receiver.
+  - Tells whether C(zmq_security) or the matchmaker is about to change on a node that has a receiver, and what services listen to.
   - Changes nothing.
 author: openstack-zeromq maintainers
 options:
@@ -69,6 +70,9 @@ options:
   security:
     description: C(zmq_security) as it is to be; without it nothing is told of it.
     type: str
+  matchmaker:
+    description: C(rpc_zmq_matchmaker) as it is to be; without it nothing is told of it.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -97,6 +101,17 @@ security_change:
   returned: success
   type: str
   sample: none -> curve
+matchmaker_change:
+  description:
+    - The same of C(rpc_zmq_matchmaker). V(redis) and V(sentinel) follow the same store, so a change between them is none.
+  returned: success
+  type: str
+  sample: redis -> ring
+topics:
+  description: Topics that services of this node listen to; none when no receiver runs.
+  returned: success
+  type: list
+  elements: str
 """
 
 ARGUMENT_SPEC = {
@@ -111,6 +126,7 @@ ARGUMENT_SPEC = {
     "matchmaker_config": {"type": "path"},
     "package": {"type": "path"},
     "security": {"type": "str"},
+    "matchmaker": {"type": "str"},
 }
 
 SOCKET_UNIT = Path("/etc/systemd/system/openstack-zeromq-receiver.socket")
@@ -118,16 +134,24 @@ LISTEN = "0A"  # state of a listening socket in /proc/net/tcp
 
 # A receiver reads its configuration when it starts: what it says of itself counts more than a file that was written since.
 QUESTION = """
-import sys
+import json, sys
 from openstack_zeromq import options
 from openstack_zeromq.errors import ZeroMQError
 from openstack_zeromq.receiver import admin
 read = options.given(sys.argv[1:])
+now = {"security": read.security, "matchmaker": read.matchmaker, "topics": []}
 try:
-    print(admin.answer_of(read.ipc_dir)["security"]["mode"])
+    status = admin.answer_of(read.ipc_dir)
 except ZeroMQError:
-    print(read.security)
+    pass
+else:
+    channels = status["channels"].values()
+    now["security"], now["matchmaker"] = status["security"]["mode"], status["matchmaker"]["backend"]
+    now["topics"] = sorted({row["topic"] for row in channels if "topic" in row and row.get("consumers")})
+print(json.dumps(now))
 """
+FAMILIES = {"sentinel": "redis"}
+"""Matchmakers that follow the same store as another one."""
 
 
 def main() -> None:
@@ -143,26 +167,38 @@ def main() -> None:
     ]
     if problems:
         module.fail_json(msg="\n".join(problems))
-    wanted, now = asked["security"], ""
-    if wanted and asked["package"] and os.path.exists(asked["config_file"]):
-        now = security(asked["package"], [asked["config_file"], asked["matchmaker_config"]], module.warn)
-    module.exit_json(changed=False, security_change=f"{now} -> {wanted}" if now not in {"", wanted} else "")
+    now: dict = {}
+    if asked["package"] and os.path.exists(asked["config_file"]):
+        now = present(asked["package"], [asked["config_file"], asked["matchmaker_config"]], module.warn)
+    module.exit_json(
+        changed=False,
+        security_change=change(now.get("security"), asked["security"]),
+        matchmaker_change=change(now.get("matchmaker"), asked["matchmaker"]),
+        topics=now.get("topics", []),
+    )
 
 
-def security(package: str, files: list[str | None], warn: Callable[[str], None]) -> str:
-    """`zmq_security` of this node as it is now; "" when there is nobody who could tell."""
+def change(now: str | None, wanted: str | None) -> str:
+    """Return `now -> wanted` when both are known and not the same."""
+    if not now or not wanted or FAMILIES.get(now, now) == FAMILIES.get(wanted, wanted):
+        return ""
+    return f"{now} -> {wanted}"
+
+
+def present(package: str, files: list[str | None], warn: Callable[[str], None]) -> dict:
+    """Return what this node is now (security, matchmaker, topics); nothing when there is no package that could tell."""
     there = [file for file in files if file and os.path.exists(file)]
     try:
         answer = subprocess.run(  # noqa: S603 - our own arguments, no shell
             [f"{package}/bin/python", "-IBc", QUESTION, *there], check=False, capture_output=True, text=True
         )
     except OSError:  # no package, or a python that is gone: no receiver can start either
-        return ""
+        return {}
     if answer.returncode != 0:
         why = (answer.stderr.splitlines() or ["no reason given"])[-1]
-        warn(f"{package} cannot tell the zmq_security of this node, so a change of it is not noticed: {why}")
-        return ""
-    return answer.stdout.strip()
+        warn(f"{package} cannot tell what this node is, so changes of zmq_security and matchmaker are not noticed: {why}")
+        return {}
+    return json.loads(answer.stdout)
 
 
 def check_system() -> Iterator[str]:

@@ -109,18 +109,22 @@ AWKWARD = {"section": {"b": "50% $HOME $$ ${x}", "a": True, "c": "x,1"}, "other"
 NODES = ["n1", "n2", "n3"]
 
 
+def divided(*asked):
+    return "\n".join(filters.divides(*asked))
+
+
 def looked(**changes):
     return {name: {"__zeromq_receiver_looked": {"security_change": changes.get(name, "")}} for name in NODES}
 
 
 @pytest.mark.parametrize("serial", ["100%", 3, "3", 7, [3, 1], ["100%"], 0, "100%,1"])
 def test_security_may_change_on_all_nodes_at_once(serial):
-    assert filters.security_divides(NODES, looked(n1="none -> curve", n3="none -> curve"), NODES, serial) == ""
+    assert divided(NODES, looked(n1="none -> curve", n3="none -> curve"), NODES, serial) == ""
 
 
 @pytest.mark.parametrize(("serial", "first"), [([1, "25%"], 1), ("99%", 2), ("1%", 1), (2, 2), ("1,100%", 1)])
 def test_security_that_changes_node_by_node_is_told_with_the_remedy(serial, first):
-    assert filters.security_divides(NODES, looked(n1="none -> curve", n3="none -> curve"), NODES, serial) == (
+    assert divided(NODES, looked(n1="none -> curve", n3="none -> curve"), NODES, serial) == (
         f"zmq_security changes (n1: none -> curve, n3: none -> curve), and this run begins with {first} of 3 nodes: one with "
         "keys does not talk to one without, so calls between nodes that have changed and those that have not would fail until "
         "all have. Change all at once, in a quiet hour: site.yml with -e zeromq_deploy_serial=100% and without --limit; calls "
@@ -129,25 +133,25 @@ def test_security_that_changes_node_by_node_is_told_with_the_remedy(serial, firs
 
 
 def test_security_that_changes_on_some_nodes_only_is_told():
-    told = filters.security_divides(NODES, looked(n2="curve -> none"), ["n2"], "100%")
+    told = divided(NODES, looked(n2="curve -> none"), ["n2"], "100%")
     assert told.startswith("zmq_security changes (n2: curve -> none), and this run has only 1 of 3 nodes: ")
 
 
 def test_security_that_does_not_change_is_nothing_to_tell():
-    assert filters.security_divides(NODES, looked(), ["n2"], 1) == ""
-    assert filters.security_divides(NODES, {name: {} for name in NODES}, NODES, "what?") == "", "nobody was looked at"
+    assert divided(NODES, looked(), ["n2"], 1) == ""
+    assert divided(NODES, {name: {} for name in NODES}, NODES, "what?") == "", "nobody was looked at"
 
 
 def test_of_many_nodes_that_change_some_are_named():
     hosts = [f"n{number}" for number in range(1, 31)]
     hostvars = {name: {"__zeromq_receiver_looked": {"security_change": "none -> curve"}} for name in hosts}
-    assert "(n1: none -> curve, " in (told := filters.security_divides(hosts, hostvars, hosts, 1))
+    assert "(n1: none -> curve, " in (told := divided(hosts, hostvars, hosts, 1))
     assert "n5: none -> curve, and 25 more)" in told
 
 
 def test_number_of_nodes_at_a_time_that_is_none_is_refused():
     with pytest.raises(AnsibleFilterError, match="zeromq_deploy_serial is 'all': must be a number of nodes, a percentage"):
-        filters.security_divides(NODES, looked(n1="none -> curve"), NODES, "all")
+        divided(NODES, looked(n1="none -> curve"), NODES, "all")
 
 
 def test_oslo_ini_is_read_back_as_it_was(tmp_path):
@@ -170,3 +174,35 @@ def test_supervisor_ini_is_sorted_and_escaped():
 def test_value_of_several_lines_is_refused():
     with pytest.raises(AnsibleFilterError, match="must be one line"):
         config_files.oslo_ini({"s": {"o": "a\n[other]"}})
+
+
+def test_faults_are_one_list_in_which_each_stands_once():
+    hostvars = {
+        "n1": {
+            "__zeromq_faults": ["the port is taken\nno python", "all have it"],
+            "__zeromq_common_faults": ["n1 and n2 are one"],
+        },
+        "n2": {"__zeromq_faults": ["no python", "all have it", "all have it"]},
+        "n3": {"__zeromq_faults": ["all have it"]},
+    }
+    assert filters.faults(NODES, hostvars, ["n4"]) == [
+        "n1 and n2 are one",
+        "n1: the port is taken",
+        "n1, n2: no python",
+        "all have it",
+        "n4: cannot be reached; correct its address, start it, or leave it out",
+    ]
+    assert filters.faults(NODES, {name: {"__zeromq_faults": []} for name in NODES}, []) == []
+    assert filters.faults(["n1"], {"n1": {"__zeromq_faults": ["x"]}}, []) == ["n1: x"]
+
+
+def test_matchmakers_that_would_change_node_by_node_are_told_beside_security():
+    found = {"__zeromq_receiver_looked": {"security_change": "none -> curve", "matchmaker_change": "redis -> ring"}}
+    told = filters.divides(NODES, dict.fromkeys(NODES, found), NODES, 1)
+    assert [sentence.partition(" (")[0] for sentence in told] == ["zmq_security changes", "the matchmaker changes"]
+    assert "receivers that follow different stores do not find each other's topics" in told[1]
+    assert filters.divides(NODES, dict.fromkeys(NODES, found), NODES, "100%") == []
+
+
+def test_topics_that_fit_a_pattern_are_not_told():
+    assert filters.unmatched(["b", "a", "tmp-1"], ["tmp-*"]) == ["a", "b"]

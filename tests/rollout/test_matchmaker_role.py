@@ -2,12 +2,13 @@
 
 import json
 import re
-import socket
 import sys
+from contextlib import contextmanager
 
 import pytest
 import yaml
 from oslo_config import cfg
+from servers import ConsulAgent, RedisServer, SentinelGroup
 
 from openstack_zeromq import options
 from openstack_zeromq.options import store_url
@@ -15,12 +16,13 @@ from openstack_zeromq.options import store_url
 from . import test_roles
 from .conftest import CHECKOUT
 
+PASSWORD = "'p$w ,#\"'"
 BACKENDS = {
     "ring": {},
     "catalog": {"zeromq_matchmaker_consul_services": {"nova-compute": "compute", "nova-scheduler": "scheduler"}},
-    "redis": {"zeromq_matchmaker_redis_host": "127.0.0.1", "zeromq_matchmaker_redis_password": "p$w ,#"},
-    "sentinel": {"zeromq_matchmaker_sentinel_hosts": ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]},
-    "consul": {"zeromq_matchmaker_consul_url": "http://127.0.0.1:8501", "zeromq_matchmaker_consul_token": "t"},
+    "redis": {"zeromq_matchmaker_redis_host": "127.0.0.1", "zeromq_matchmaker_redis_password": PASSWORD},
+    "sentinel": {"zeromq_matchmaker_redis_password": PASSWORD, "zeromq_matchmaker_sentinel_password": ""},
+    "consul": {"zeromq_matchmaker_consul_token": "t"},
     "dummy": {},
 }
 
@@ -59,10 +61,27 @@ def role(playbook, tmp_path):
 
 
 @pytest.fixture
-def store():
-    """Something that accepts connections, on the loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        yield listening.getsockname()[1]
+def consul():
+    with ConsulAgent() as agent:
+        yield agent.port
+
+
+@contextmanager
+def store(backend):
+    """A real store, and the inputs that say where it is."""
+    if backend == "redis":
+        with RedisServer(password=PASSWORD) as server:
+            yield {"zeromq_matchmaker_redis_port": server.port}
+    elif backend == "sentinel":
+        with SentinelGroup(password=PASSWORD) as group:
+            away = "127.0.0.1:1"  # one that is down is no harm
+            sentinels = [away, *(f"{host}:{port}" for host, port in group.addresses)]
+            yield {"zeromq_matchmaker_sentinel_hosts": sentinels, "zeromq_matchmaker_sentinel_name": group.group}
+    elif backend in {"catalog", "consul"}:
+        with ConsulAgent() as agent:
+            yield {"zeromq_matchmaker_consul_url": f"http://127.0.0.1:{agent.port}"}
+    else:
+        yield {}
 
 
 def settings(*files):
@@ -79,15 +98,13 @@ def changed(done):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_written_is_what_the_receiver_reads(role, tmp_path, store, backend):
-    asked = {"zeromq_matchmaker_backend": backend, "zeromq_matchmaker_fabric": "f1", **BACKENDS[backend]}
-    if backend == "redis":
-        asked["zeromq_matchmaker_redis_port"] = store
-    elif backend == "sentinel":
-        asked["zeromq_matchmaker_sentinel_hosts"] = [f"127.0.0.1:{store}", "127.0.0.1:1", "127.0.0.1:2"]
-        asked["zeromq_matchmaker_timeout"] = 1  # two of them are down, and each is waited for
-    else:
-        asked["zeromq_matchmaker_consul_url"] = f"http://127.0.0.1:{store}"
+def test_what_is_written_is_what_the_receiver_reads(role, tmp_path, backend):
+    with store(backend) as place:
+        written_and_read(role, tmp_path, backend, {**BACKENDS[backend], **place})
+
+
+def written_and_read(role, tmp_path, backend, inputs):
+    asked = {"zeromq_matchmaker_backend": backend, "zeromq_matchmaker_fabric": "f1", **inputs}
     file = tmp_path / "etc" / "zeromq-matchmaker.conf"
     assert changed(role("--check", **asked)) > 0
     assert not file.exists()
@@ -100,13 +117,22 @@ def test_what_is_written_is_what_the_receiver_reads(role, tmp_path, store, backe
     assert read.fabric == "f1"
     assert read.matchmaker == ("ring" if backend == "catalog" else backend)
     assert (tmp_path / "etc" / "ring.json").exists() == (backend in {"ring", "catalog"})
-    if backend == "redis":
-        assert conf.matchmaker_redis.password == "p$w ,#"
+    if backend in {"redis", "sentinel"}:
+        assert conf.matchmaker_redis.password == PASSWORD
     if backend == "catalog":
         assert conf.matchmaker_consul.services == {"nova-compute": "compute", "nova-scheduler": "scheduler"}
         assert read.ring_topics == ("compute", "zmq-probe")
     if backend in {"catalog", "consul"}:
-        assert conf.matchmaker_consul.port == store
+        assert conf.matchmaker_consul.port == int(inputs["zeromq_matchmaker_consul_url"].rpartition(":")[2])
+
+
+def test_a_first_check_mode_run_shows_the_ring(role, tmp_path):
+    done = role("--check", "--diff", zeromq_matchmaker_python="/nowhere/python")
+    assert changed(done) > 0
+    assert not (tmp_path / "etc").exists()
+    role()
+    for line in (tmp_path / "etc" / "ring.json").read_text().splitlines():
+        assert f"+{line}" in done.stdout.splitlines(), done.stdout
 
 
 def test_every_matchmaker_of_the_package_can_be_chosen():
@@ -125,8 +151,8 @@ def test_the_file_is_checked_together_with_that_of_the_receiver(role, tmp_path):
     assert "zmq_fabrik" not in (tmp_path / "etc" / "zeromq-matchmaker.conf").read_text(), "the good one stays"
 
 
-def test_the_catalogs_ring_is_not_overwritten(role, tmp_path, store):
-    asked = {"zeromq_matchmaker_backend": "catalog", "zeromq_matchmaker_consul_url": f"http://127.0.0.1:{store}"}
+def test_the_catalogs_ring_is_not_overwritten(role, tmp_path, consul):
+    asked = {"zeromq_matchmaker_backend": "catalog", "zeromq_matchmaker_consul_url": f"http://127.0.0.1:{consul}"}
     role(**asked)
     ring = tmp_path / "etc" / "ring.json"
     ring.write_text('{"compute": ["n9"]}\n')
@@ -150,7 +176,7 @@ def test_the_catalogs_ring_is_not_overwritten(role, tmp_path, store):
                 "zeromq_matchmaker_redis_port": 1,
                 "zeromq_matchmaker_timeout": 1,
             },
-            "n1 reaches no redis at 127.0.0.1:1 within 1 s: start it, open its port, or correct zeromq_matchmaker_redis_host",
+            "redis at 127.0.0.1:1 does not answer within 1 s (Connection refused): start it, open its port, or correct",
         ),
         ({"zeromq_matchmaker_backend": "consul", "zeromq_matchmaker_consul_url": "consul:8500"}, "must be http://host:port"),
         (

@@ -409,6 +409,21 @@ class TestNodePrecheck:
         assert ask(**asked)["security_change"] == told
         assert sorted(tmp_path.iterdir()) == before
 
+    @pytest.mark.parametrize(
+        ("text", "wanted", "told"),
+        [
+            ("rpc_zmq_matchmaker = redis", "ring", "redis -> ring"),
+            ("", "consul", "ring -> consul"),
+            ("", "ring", ""),
+            ("rpc_zmq_matchmaker = redis", "sentinel", ""),
+            ("rpc_zmq_matchmaker = redis", None, ""),
+        ],
+    )
+    def test_change_of_the_matchmaker_is_told(self, ask, tmp_path, text, wanted, told):
+        (tmp_path / "zeromq.conf").write_text(f"[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {tmp_path}\n{text}\n")
+        answer = ask(package=sys.prefix, matchmaker=wanted)
+        assert (answer["matchmaker_change"], answer["topics"]) == (told, [])
+
     def test_the_matchmakers_configuration_is_read_last(self, ask, tmp_path):
         (tmp_path / "zeromq.conf").write_text(f"[oslo_messaging_zmq]\nrpc_zmq_ipc_dir = {tmp_path}\nzmq_security = curve\n")
         last = tmp_path / "matchmaker.conf"
@@ -423,8 +438,8 @@ class TestNodePrecheck:
         config.write_text("[oslo_messaging_zmq]\nzmq_security = maybe\n")
         assert ask(package=sys.prefix, security="curve")["security_change"] == ""
         warnings = []
-        assert MODULES["node_precheck"].security(sys.prefix, [str(config)], warnings.append) == ""
-        assert f"{sys.prefix} cannot tell the zmq_security of this node, so a change of it is not noticed: " in warnings[0]
+        assert MODULES["node_precheck"].present(sys.prefix, [str(config)], warnings.append) == {}
+        assert f"{sys.prefix} cannot tell what this node is, so changes of zmq_security and matchmaker are not" in warnings[0]
         assert "found 'maybe'" in warnings[0]
 
     def test_every_problem_is_told_at_once(self, ask):

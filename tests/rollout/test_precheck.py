@@ -5,6 +5,9 @@ import sys
 
 import pytest
 import yaml
+from fabric import eventually
+
+from openstack_zeromq.cli import probe
 
 from .conftest import CHECKOUT
 
@@ -95,11 +98,68 @@ def test_nodes_that_cannot_work_are_refused(precheck, root, hosts, message):
         ({"zeromq_receiver_extra_options": {"DEFAULT": "debug"}}, "zeromq_receiver_extra_options section -> option -> value"),
         ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names the group nobody, which the inventory lacks; add the group"),
         ({"zeromq_matchmaker_topics": {"t": []}}, "nobody serves t; put hosts into the group"),
+        (
+            {"zeromq_matchmaker_topics": {"zmq-probe": "zeromq"}},
+            "zeromq_matchmaker_topics lacks zmq-probe-notifications.info, so that no verification could reach the probes",
+        ),
         ({"zeromq_probe_calls": 0}, "must be more than 0"),
     ],
 )
 def test_inputs_that_cannot_work_are_refused(precheck, root, variables, message):
     assert_refused(precheck(**variables), root, message)
+
+
+def test_all_faults_of_all_nodes_are_told_at_once(precheck, root, tmp_path):
+    (tmp_path / "nova.conf").write_text("")
+    services = [
+        {"name": "glance", "config_files": ["/nowhere/glance.conf"], "units": ["no-such-glance"]},
+        {"name": "nova", "config_files": [str(tmp_path / "nova.conf")], "units": ["no-such-unit.service"]},
+    ]
+    done = precheck(
+        {
+            "node2": {"zeromq_services": services, "zeromq_receiver_host": "node1"},
+            "node3": {"zeromq_receiver_python": "/nowhere/python3", "zeromq_receiver_bind_address": "192.0.2.1"},
+        },
+        zeromq_matchmaker_backend="redis",
+        zeromq_matchmaker_redis_host="127.0.0.1",
+        zeromq_matchmaker_redis_port=1,
+        zeromq_matchmaker_timeout=1,
+        zeromq_matchmaker_fabric="a b",
+        zeromq_probe_calls=0,
+    )
+    assert_refused(done, root, "node1 and node2 have the node name node1 in common")
+    last = " ".join(done.stdout.rpartition("TASK [Everything can work]")[2].split())
+    for fault in (
+        "node1 and node2 have the node name node1 in common; give each its own",
+        "node3: zeromq_receiver_python /nowhere/python3: No such file or directory; set zeromq_receiver_python to one of 3.11",
+        "node3: zeromq_receiver_bind_address 192.0.2.1: Cannot assign requested address; use an address of this machine",
+        "zeromq_matchmaker_fabric must be 1 to 40 letters, digits or any of . _ - (is a b)",
+        "redis at 127.0.0.1:1 does not answer within 1 s (Connection refused): start it, open its port, or correct",
+        "must be more than 0, zeromq_probe_group",
+        "node2: /nowhere/glance.conf is not on node2: install glance first",
+        "node2: no-such-glance.service is no unit on node2: install glance first",
+        "node2: no-such-unit.service is no unit on node2: install nova first, or correct zeromq_service_units",
+    ):
+        assert last.count(fault) == 1, (fault, last)
+
+
+def test_topics_that_services_listen_to_and_the_ring_would_lack_are_refused(precheck, root, tmp_path, make_fabric):
+    """Also when the ring takes the place of a store: what a service listens to was registered there by itself."""
+    fabric = make_fabric(nodes=1)
+    for topic in ("compute", "tmp-1"):
+        fabric.server("n1", topic, object())
+    eventually(lambda: {"compute", "tmp-1"} <= {row["topic"] for row in fabric.status("n1")["channels"].values()})
+    config = root / "node1" / "etc" / "zeromq.conf"
+    config.parent.mkdir(parents=True)
+    config.write_text(fabric.config_file("n1").read_text())
+    asked = {"zeromq_receiver_venv": sys.prefix, "zeromq_receiver_security": fabric.status("n1")["security"]["mode"]}
+    done = precheck(**asked, zeromq_matchmaker_unlisted_topics=["tmp-*"])
+    said = " ".join(done.stdout.split())
+    assert done.returncode != 0
+    assert "node1: services of this node listen to compute, which the ring would lack, so that bare and fanout messages" in said
+    topics = {"zmq-probe": "zeromq", "zmq-probe-notifications.info": "zeromq", "compute": "zeromq"}
+    done = precheck(**asked, zeromq_matchmaker_unlisted_topics=["tmp-*"], zeromq_matchmaker_topics=topics)
+    assert done.returncode == 0, done.stdout
 
 
 def test_port_of_a_foreign_process_is_refused(precheck, root):
@@ -160,12 +220,17 @@ REMEDY = "site.yml with -e zeromq_deploy_serial=100% and without --limit; calls 
             "zmq_security changes (node1: curve -> none, node2: curve -> none), and this run begins with 1 of 3 nodes: ",
         ),
         (
+            (CURVE + "\nrpc_zmq_matchmaker = dummy",) * 2,
+            {},
+            "the matchmaker changes (node1: dummy -> ring, node2: dummy -> ring), and this run begins with 1 of 3 nodes: ",
+        ),
+        (
             (CURVE, CURVE),
             {"zeromq_matchmaker_extra_options": {"oslo_messaging_zmq": {"zmq_security": "none"}}},
             "zmq_security changes (node1: curve -> none, node2: curve -> none), and this run begins with 1 of 3 nodes: ",
         ),
     ],
-    ids=["rolling", "check", "half", "limit", "back", "further options"],
+    ids=["rolling", "check", "half", "limit", "back", "matchmaker", "further options"],
 )
 def test_security_that_would_not_change_on_all_nodes_at_once_is_refused(settled, now, asked, message):
     returncode, said = settled(*now, **asked)
@@ -214,3 +279,8 @@ def test_how_many_nodes_come_at_a_time_may_stand_in_the_inventory(playbook, tmp_
     default = "default([1, '25%'])"
     assert default in roll["serial"]
     assert default in (CHECKOUT / "playbooks" / "precheck.yml").read_text(), "the two mean the same"
+
+
+def test_the_probes_topics_are_those_of_the_package():
+    vars_ = yaml.safe_load((CHECKOUT / "roles" / "zeromq_probe" / "vars" / "main.yml").read_text())
+    assert vars_["__zeromq_probe_topics"] == [probe.TOPIC, f"{probe.NOTIFICATION_TOPIC}.info"]
