@@ -57,7 +57,7 @@ def refresh(place, extra):
         return
     elif extra in contained(found["extra"]):
         extra = found["extra"]
-    print(f"==> installing openstack-zeromq[{extra}]", flush=True)
+    print(f"==> installing openstack-zeromq[{extra}]: pip fetches what it needs, a minute or two without a cache", flush=True)
     run(
         os.path.join(place, "bin", "python"),
         *("-m", "pip", "install", "--quiet", "--quiet", "--disable-pip-version-check", "--no-input"),

@@ -8,7 +8,8 @@ well in a log file.
 import io
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,6 +24,9 @@ from openstack_zeromq.cli.report import Outcome, Report, ReportError
 GOOD, BAD = "green", "bold red"
 ROWS = 40
 """More rows than these are no picture any more."""
+NAME_LENGTHS = (24, 16, 12, 8)
+"""Characters of a node's name where whole ones do not fit, down to as few as a person can still recognise; the first that fits is
+drawn."""
 
 
 def draw(reports: Sequence[Report]) -> Group:
@@ -69,15 +73,66 @@ def matrix(file: Path, html: Path | None) -> None:
 
 
 class _Fitting:
-    """The widest table that the screen has room for."""
+    """The widest table that the screen has room for; long names lose their middle before it loses columns or cuts their ends."""
 
     def __init__(self, reports: Sequence[Report]) -> None:
         self._reports = reports
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        table = _table(self._reports)
-        fits = Measurement.get(console, options.update(width=10_000), table).maximum <= options.max_width
-        yield table if fits and len(self._reports) <= ROWS else _counts(self._reports)
+        wide = options.update(width=10_000)
+        for table in self._candidates():
+            if Measurement.get(console, wide, table).maximum <= options.max_width:
+                break
+        yield table
+
+    def _candidates(self) -> Iterator[Table]:
+        """Yield what could be drawn, the best first."""
+        names = {name for report in self._reports for name in (report.node, *report.calls)}
+        longest = max(map(len, names), default=0)
+        lengths = [longest, *(length for length in NAME_LENGTHS if length < longest)]
+        for draw_table in (_table, _counts) if len(self._reports) <= ROWS else (_counts,):
+            for length in lengths:
+                short = shortened(names, length)
+                yield draw_table([_renamed(report, short) for report in self._reports])
+
+
+def shortened(names: Iterable[str], length: int) -> dict[str, str]:
+    """Return each of `names` with at most `length` characters, or with as few more as keep them distinct.
+
+    The middle is cut out, or, where only that tells them apart, what all begin and end with.
+    """
+    known = sorted(set(names))
+    if max(map(len, known), default=0) <= length:
+        return dict(zip(known, known, strict=True))
+    head = _alike(known)
+    tail = _alike([name[head:][::-1] for name in known])
+    cuts = [{name: _without_middle(name, length, end) for name in known} for end in range((length - 1) // 2, length)]
+    cuts.append({name: f"…{name[head : len(name) - tail]}…" for name in known})
+    cuts.append(dict(zip(known, known, strict=True)))
+    distinct = [cut for cut in cuts if len(set(cut.values())) == len(known)]
+    return min(distinct, key=lambda cut: max([length, *map(len, cut.values())]))
+
+
+def _alike(names: Sequence[str]) -> int:
+    """Return with how many equal characters all names begin."""
+    first, last = min(names), max(names)
+    differences = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+    return next(differences, len(first))
+
+
+def _without_middle(name: str, length: int, end: int) -> str:
+    """Return `name` with at most `length` characters, of which `end` are its last ones."""
+    return name if len(name) <= length else f"{name[: length - 1 - end]}…{name[len(name) - end :]}"
+
+
+def _renamed(report: Report, short: Mapping[str, str]) -> Report:
+    """Return a report in which all nodes have short names."""
+
+    def by(outcome: Outcome) -> Outcome:
+        return replace(outcome, by=short.get(outcome.by, outcome.by)) if outcome.by else outcome
+
+    calls = {short[peer]: by(outcome) for peer, outcome in report.calls.items()}
+    return replace(report, node=short[report.node], calls=calls, bare=by(report.bare), notification=by(report.notification))
 
 
 def _table(reports: Sequence[Report]) -> Table:

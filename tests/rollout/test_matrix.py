@@ -4,6 +4,8 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openstack_zeromq.cli import matrix
 from openstack_zeromq.cli.report import Outcome, Report, ReportError
@@ -48,6 +50,26 @@ def test_where_the_columns_do_not_fit_a_row_counts_whom_it_reached():
         "│ node1 │  5 of 5 │ 3.0 ms │ 5.0 ms node5 │   2.5 ms │ 3 of 3 │     to node3 │",
         "│ node2 │  4 of 5 │ 2.5 ms │ 4.0 ms node4 │   2.5 ms │ 3 of 3 │     to node3 │",
     ]
+
+
+def test_long_names_lose_their_middle_and_stay_distinct_at_80_columns():
+    names = [f"compute-of-rack-{rack}{slot}-in-hall-seven" for rack in (1, 2) for slot in (1, 2)]
+    calls = {name: Outcome(ok=True, ms=1.0, by=name) for name in names}
+    text = matrix.text(
+        [report(name, calls=calls, notification=Outcome(ok=True, by=names[1])) for name in names], colour=False, width=80
+    )
+    rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert len(set(rows)) == 4
+    assert all("…" in row for row in rows)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@given(st.sets(st.text("ab1-", min_size=1, max_size=30), min_size=1, max_size=12), st.integers(3, 30))
+def test_short_names_are_distinct(names, length):
+    short = matrix.shortened(names, length)
+    assert set(short) == names
+    assert len(set(short.values())) == len(names)
+    assert max(map(len, short.values())) <= max(length, *map(len, names))
 
 
 def test_of_hundreds_of_rows_the_failed_and_the_slowest_are_drawn():
