@@ -13,6 +13,7 @@ from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.keys import keys
 from openstack_zeromq.cli.matrix import matrix
+from openstack_zeromq.cli.out_of_service import out_of_service
 from openstack_zeromq.cli.ring import ring
 from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.errors import NoReceiverError
@@ -64,6 +65,7 @@ main.add_command(drain)
 main.add_command(hosts)
 main.add_command(keys)
 main.add_command(matrix)
+main.add_command(out_of_service)
 main.add_command(ring)
 main.add_command(services)
 

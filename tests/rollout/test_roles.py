@@ -1,6 +1,7 @@
 """Roles: what they take, and what they say they take, is the same."""
 
 import re
+import sys
 import tomllib
 
 import pytest
@@ -157,3 +158,57 @@ def test_templates_begin_with_the_managed_comment():
     assert templates
     for template in templates:
         assert template.read_text(encoding="utf-8").startswith("{{ ansible_managed | comment }}\n"), template
+
+
+def test_a_run_that_takes_away_knows_no_kinds_of_nodes_and_warns_of_nothing(playbook, tmp_path):
+    """The loop over them is read although the tasks of a receiver that goes are skipped, and leave no kind behind."""
+    tasks = [
+        {"name": "Read", "ansible.builtin.include_vars": str(CHECKOUT / "roles" / "zeromq_receiver" / "vars" / "main.yml")},
+        {"name": "Show", "ansible.builtin.debug": {"msg": "kinds {{ __zeromq_receiver_kinds | list }}"}},
+    ]
+    facts = {"__zeromq_receiver_node": {"changed": False, "skipped": True}, "ansible_connection": "local"}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "n1", "gather_facts": False, "vars": facts, "tasks": tasks}]))
+    done = playbook("-i", "n1,", tmp_path / "play.yml")
+    assert "kinds []" in done.stdout, done.stdout + done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+
+
+def test_the_examples_report_is_not_read_as_an_inventory(playbook, tmp_path):
+    show = {"name": "Show", "ansible.builtin.debug": {"msg": "to {{ zeromq_probe_reports }}"}}
+    play = {"hosts": "controller1.example.com", "gather_facts": False, "tasks": [show]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{**play, "vars": {"ansible_connection": "local"}}]))
+    done = playbook("-i", "inventories/example", tmp_path / "play.yml")
+    said = "".join(done.stdout.split())
+    assert f"to{CHECKOUT}/inventories/example-verify.json" in said, done.stdout + done.stderr
+    example = (CHECKOUT / "inventories" / "example" / "group_vars" / "all.yml").read_text()
+    assert "\n# zeromq_redis_password: !vault |\n" in example, "the example of a vault has lines of its own"
+
+
+def test_output_is_what_changes_fails_and_takes_long(playbook, tmp_path):
+    tasks = [
+        {"name": "Nothing", "ansible.builtin.command": "true", "changed_when": False},
+        {
+            "name": "Slow",
+            "ansible.builtin.command": "true",
+            "changed_when": False,
+            "vars": {"__zeromq_takes": "may take a minute"},
+        },
+        {"name": "Said", "ansible.builtin.debug": {"msg": "an operator reads this"}},
+        {"name": "Changed", "ansible.builtin.command": "true"},
+        {
+            "name": "Wrong",
+            "ansible.builtin.import_role": {"name": "zeromq_receiver", "tasks_from": "validate"},
+            "vars": {"zeromq_receiver_security": "rot13"},
+        },
+    ]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "n1", "gather_facts": False, "tasks": tasks}]))
+    asked = ("-i", "n1,", "-e", "ansible_connection=local", "-e", f"ansible_python_interpreter={sys.executable}")
+    said = playbook(*asked, tmp_path / "play.yml").stdout
+    assert "TASK [Nothing]" not in said
+    assert "... Slow: may take a minute\n" in said
+    assert "an operator reads this" in said
+    assert "TASK [Changed]" in said
+    wrong = said.partition("Validating arguments")[2].partition("PLAY RECAP")[0].splitlines()
+    assert "    msg: 'value of zeromq_receiver_security must be one of: curve, none, got: rot13'" in wrong
+    assert len(wrong) < 6, said
+    assert "TASK [Nothing]" in playbook(*asked, "-v", tmp_path / "play.yml").stdout
