@@ -47,9 +47,17 @@ ring.add_command(sync)
 @config_file
 def show(ringfile: Path | None, config_files: tuple[str, ...]) -> None:
     """The topics of a ring, their hosts, and what is held back."""
-    path, _ = _which(ringfile, config_files)
+    path, settings = _which(ringfile, config_files)
     published = _published(path)
     console = Console(highlight=False, soft_wrap=True)
+    if settings is not None and settings.matchmaker != "ring":
+        console.print(
+            Text(
+                f"the receiver of this node does not read it: its matchmaker is {settings.matchmaker}; zmqctl hosts asks that. If"
+                " nothing else reads the file, remove it",
+                style="yellow",
+            )
+        )
     source = f"from {published.source}, generation {published.generation}" if published.source else "no side-car counts for it"
     console.print(Text.assemble((str(path), "bold"), f"  {source}"))
     if published.problem:

@@ -45,6 +45,15 @@ def test_show_tells_topics_hosts_what_is_held_and_where_it_comes_from(tmp_path: 
         assert words in done.output
 
 
+def test_show_says_when_the_receiver_does_not_read_the_ring(tmp_path: Path) -> None:
+    ring, config = _write(tmp_path / "ring.json"), tmp_path / "zeromq.conf"
+    for matchmaker, told in (("redis", True), ("ring", False)):
+        config.write_text(f"[oslo_messaging_zmq]\nrpc_zmq_matchmaker = {matchmaker}\n[matchmaker_ring]\nringfile = {ring}\n")
+        done = _run("show", "--config-file", str(config))
+        assert done.exit_code == 0
+        assert ("does not read it: its matchmaker is redis; zmqctl hosts asks that" in done.output) == told
+
+
 def test_held_tells_why_since_when_and_how_to_let_go(tmp_path: Path) -> None:
     path = _write(tmp_path / "ring.json")
     done = _run("held", "--ringfile", path)
