@@ -24,6 +24,14 @@ class MalformedError(ZeroMQError):
         self.reason = reason
 
 
+class ShortOfDescriptorsError(ZeroMQError):
+    """This process may not open enough files for what it is about to do; the message names the limit."""
+
+
+class NotOursError(ZeroMQError):
+    """A message that this process was given belongs to another one now; oslo.messaging then does not execute it."""
+
+
 class NoReceiverError(ZeroMQError):
     """No receiver answers on this node."""
 

@@ -3,7 +3,11 @@
 An acknowledgement that is on its way dies with the process that sent it; what is written into shared memory does not. So
 a service notes each call and cast here just before it runs it, and a receiver that finds the service dead, or has just started,
 reads it.
-"""
+
+A receiver that gives up a service **seals** its journal before it reads it, and then gives the service's messages to others. The
+service may be alive: it stood still, or its pings got lost. So it notes a message, and then looks at the seal: without one the
+receiver will find the note, and the message is the service's; with one the message may be another's, and is not begun. This
+needs no clock, and holds though both are stopped at any moment between any two steps."""
 
 import mmap
 import os
@@ -15,7 +19,11 @@ from openstack_zeromq.wire import NO_ID, MessageId
 PREFIX = "service."
 _SLOTS = 1024
 _SLOT = 16
-_SIZE = _SLOTS * _SLOT
+_NOTES = _SLOTS * _SLOT
+_SIZE = _NOTES + _SLOT
+"""The notes, and behind them the seal: a slot that is empty until the receiver writes into it."""
+
+_SEAL = wire.encode_ids((wire.MessageId(2**64 - 1, 2**64 - 1),))
 
 
 class Journal:
@@ -28,7 +36,8 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             self._file = os.fstat(descriptor).st_ino
-            self._memory = mmap.mmap(descriptor, _SIZE)
+            # A receiver of an earlier version makes it without a slot for the seal, and never seals it.
+            self._memory = mmap.mmap(descriptor, min(_SIZE, max(_NOTES, os.fstat(descriptor).st_size)))
         except ValueError as exc:
             raise OSError(f"{path} is no journal: {exc}") from None
         finally:
@@ -43,6 +52,11 @@ class Journal:
             return os.stat(self._path, follow_symlinks=False).st_ino == self._file
         except OSError:
             return False
+
+    @property
+    def sealed(self) -> bool:
+        """Has the receiver given up this service? What it had not begun may be another's."""
+        return any(self._memory[_NOTES:])
 
     def note(self, message_id: MessageId) -> None:
         """`message_id` is about to be executed."""
@@ -73,7 +87,25 @@ def create(file: Path) -> None:
 def begun(file: Path) -> list[MessageId]:
     """What its service had begun; nothing when there is none."""
     try:
-        data = file.read_bytes()
+        data = file.read_bytes()[:_NOTES]
     except OSError:
         return []
     return [message_id for message_id in wire.decode_ids(data[: len(data) - len(data) % _SLOT]) if message_id != NO_ID]
+
+
+def seal(file: Path) -> list[MessageId]:
+    """Seal a journal, remove it, and return what its service had begun before; nothing when there is none.
+
+    Two system calls lie between seal and reading: a note that a processor has not shown to others by then does not exist.
+    """
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return []
+    try:
+        os.pwrite(descriptor, _SEAL, _NOTES)
+    finally:
+        os.close(descriptor)
+    found = begun(file)
+    file.unlink(missing_ok=True)
+    return found

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import zmq
 
+from openstack_zeromq import descriptors
 from openstack_zeromq.options import Settings
 
 LOCAL_DOMAIN = b"openstack-zeromq.local"
@@ -28,6 +29,9 @@ _RECONNECT_MOST_MS = 100
 _BEATS_UNTIL_SILENT = 3
 _ROUTING_ID_BYTES = 8
 _BIND_AGAIN = 0.002
+_DESCRIPTORS = 32
+"""A context takes 5 (libzmq 4.3.5), each socket 1, each connection 1: 14 for what a service or a receiver makes at once, and the
+rest for the channels of a first listener, and for other threads that open files meanwhile."""
 
 ZmqContext = zmq.Context[Any]
 ZmqSocket = zmq.Socket[Any]
@@ -47,7 +51,11 @@ class Pace(NamedTuple):
 
 
 def context() -> ZmqContext:
-    """A context that can hold a socket for every peer; it never makes the process wait at exit."""
+    """A context that can hold a socket for every peer; it never makes the process wait at exit.
+
+    :raises ShortOfDescriptorsError: libzmq would end this process for lack of them.
+    """
+    descriptors.require(_DESCRIPTORS, "a ZeroMQ context with its sockets")
     made: ZmqContext = zmq.Context()
     made.set(zmq.MAX_SOCKETS, 4096)
     made.set(zmq.BLOCKY, 0)

@@ -81,6 +81,12 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(
             f"[yellow]draining for {answer['draining_s']} s:[/] {left(answer)}; zmqctl drain --off ends it", soft_wrap=True
         )
+    if answer.get("unseen"):
+        console.print(
+            f"[yellow]the processes of {answer['unseen']} services cannot be seen[/] (a pid namespace of their own, or of the"
+            " receiver): they are given up after 3 s of silence, though they may live",
+            soft_wrap=True,
+        )
     _show_security(console, answer.get("security", {"mode": "none"}))
     _show_matchmaker(console, answer["matchmaker"])
     _table(console, "link", "state", "in_flight", rows=answer["links"])

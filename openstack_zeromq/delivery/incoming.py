@@ -17,6 +17,7 @@ from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.calls import Calls
 from openstack_zeromq.delivery.channel import ConsumerId, Copies, Hand, SharedQueue
 from openstack_zeromq.delivery.counters import Counter
+from openstack_zeromq.delivery.inbox import Keeps
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.past import Former, Kept, Lane, Origin, Past
 from openstack_zeromq.delivery.refusals import Refusals
@@ -50,7 +51,16 @@ class Fail(NamedTuple):
     call: Header
 
 
-IncomingAction = Hand | Respond | Reply | Fail
+class Joined(NamedTuple):
+    """Tell a consumer that it has joined, and what it keeps. `begun`: of what it named, what its journal showed as begun when its
+    service was given up: nobody else will run that."""
+
+    consumer: ConsumerId
+    keeps: Keeps
+    begun: tuple[MessageId, ...] = ()
+
+
+IncomingAction = Joined | Hand | Respond | Reply | Fail
 
 
 class _Arrived:
@@ -75,8 +85,11 @@ class Incoming:
         self.calls = Calls()
         self._bounds = bounds
         self._counts = counts
+        self._remember = remember
         self._past = Past(bounds, remember, started, former.services)
         self._begun = former.begun
+        self._give_up = former.given_up
+        self._begun_by_lost: dict[MessageId, tuple[int, float]] = {}
         self._refusals = Refusals()
         self._arrived: dict[MessageId, _Arrived] = {}
         self._seen = Seen(remember)
@@ -148,19 +161,25 @@ class Incoming:
     def client_gone(self, client: int, now: float) -> list[IncomingAction]:
         """A service is gone: its consumers leave, replies to it have nowhere to go, its own will never come."""
         self._clients.discard(client)
+        begun = set(self._give_up(client))
         name = client.to_bytes(CLIENT_BYTES, "big")
         actions: list[IncomingAction] = []
         for reply in [arrived.message for arrived in self._arrived.values() if _is_reply_to(arrived.message, client)]:
             actions += self._close(reply.id, name, Answer.NOROUTE, now)
         for consumer in [consumer for consumer in self._joined if consumer.startswith(name)]:
-            actions += self.leave(consumer, now)
+            actions += self._left(consumer, begun, now)
         return [*actions, *(Fail(header) for header in self.calls.gone(client))]
 
     def join(
         self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
     ) -> list[IncomingAction]:
         """A consumer starts on `channel`; it still works on `holding`, which other consumers must not get, and can hold
-        `credit` messages more."""
+        `credit` messages more. What it names is its own if nobody else can have got it: because it is here already, because
+        messages were kept back for it since the predecessor's end, or because it gets copies of its own."""
+        keeps, named = self._keeps(channel, consumer, now), holding
+        if keeps is Keeps.NONE:
+            credit, holding = credit + len(holding), ()
+        begun = tuple(message_id for message_id in named if self._begun_by_lost.get(message_id, (None,))[0] == _client(consumer))
         self._joined[consumer] = channel
         self.changes += 1
         queue = self._channels.get(channel)
@@ -172,10 +191,15 @@ class Incoming:
         for message_id in held:
             if message_id not in self._arrived:
                 self._past.claim(message_id, consumer)
-        return self._hand(self._queue(lane).join(consumer, credit + len(holding) - len(held), held), now)
+        hands = self._queue(lane).join(consumer, credit + len(holding) - len(held), held)
+        return [Joined(consumer, keeps, begun), *self._hand(hands, now)]
 
     def leave(self, consumer: ConsumerId, now: float) -> list[IncomingAction]:
         """A consumer stops or died: what it held, and had not begun, goes to another one, or back to where it came from."""
+        return self._left(consumer, None, now)
+
+    def _left(self, consumer: ConsumerId, known: Collection[MessageId] | None, now: float) -> list[IncomingAction]:
+        """`known`: what its service has begun; None: ask."""
         channel = self._joined.pop(consumer, None)
         if channel is None:
             return []
@@ -183,7 +207,7 @@ class Incoming:
         self._past.unclaim_all(consumer)
         queue = self._channels[channel]
         held = queue.leave(consumer)
-        begun = set(self._begun(int.from_bytes(consumer[:CLIENT_BYTES], "big"))) if held else ()
+        begun = known if known is not None else set(self._begun(_client(consumer))) if held else ()
         orphans = [message for message in held if message.id not in begun]
         actions = [
             action for message in held if message.id in begun for action in self._begun_by(consumer, channel, message, now)
@@ -263,6 +287,8 @@ class Incoming:
                 for message in self._queue(lane).drop(_expired(now)):
                     actions += self._close(message.id, lane, Answer.EXPIRED, now)
         self._refusals.tick(now)
+        for message_id in [message_id for message_id, (_, until) in self._begun_by_lost.items() if until <= now]:
+            del self._begun_by_lost[message_id]
         self._past.tick(now)
         self._seen.tick(now)
         self.calls.tick(now)
@@ -388,16 +414,18 @@ class Incoming:
         return lane in word.lanes or consumer in word.given_back
 
     def _begun_by(self, consumer: ConsumerId, channel: Channel, message: Message, now: float) -> list[IncomingAction]:
-        """A consumer that is gone had begun to execute it: it counts as taken, though it never said so."""
+        """A consumer that is gone had begun to execute it: it counts as taken, though it never said so. Its service may live,
+        and ask whether it may go on."""
+        self._begun_by_lost[message.id] = _client(consumer), now + self._remember
         if message.header.kind is Kind.CALL:
-            self.calls.taken(message.header, int.from_bytes(consumer[:CLIENT_BYTES], "big"), message.expires)
+            self.calls.taken(message.header, _client(consumer), message.expires)
         return self._close(message.id, self._lane(consumer, channel), Answer.TAKEN, now)
 
     def _call_taken(self, message: Message, consumer: ConsumerId, answer: Answer) -> list[IncomingAction]:
         """Somebody works on a call now; or cannot read it."""
         if answer is Answer.REJECTED:
             return [Fail(message.header)]
-        self.calls.taken(message.header, int.from_bytes(consumer[:CLIENT_BYTES], "big"), message.expires)
+        self.calls.taken(message.header, _client(consumer), message.expires)
         return []
 
     def _close(self, message_id: MessageId, lane: Lane, answer: Answer, now: float) -> list[IncomingAction]:
@@ -439,6 +467,15 @@ class Incoming:
         self._seen.add(message_id, now)
         self._past.settle(message_id)
 
+    # private: services that are given up
+
+    def _keeps(self, channel: Channel, consumer: ConsumerId, now: float) -> Keeps:
+        if self._joined.get(consumer) == channel:
+            return Keeps.ALL
+        if channel.role is Role.FANOUT or self._past.expects(_client(consumer), now):
+            return Keeps.NAMED
+        return Keeps.NONE
+
     # private: the start
 
     def _unsure_of(self, message: Message) -> bool:
@@ -448,9 +485,14 @@ class Incoming:
         return bool(message.header.flags & Flag.RESENT) or message.header.kind in (Kind.FANOUT, Kind.NOTIFY)
 
     def _deliver_kept(self, now: float) -> list[IncomingAction]:
-        """Once the grace is over."""
-        if not self._past.kept or self._past.in_grace(now):
+        """Once the grace is over. What a service that has not come back began meanwhile, nobody has told."""
+        if self._past.in_grace(now):
             return []
+        for client in self._past.missing():
+            for message_id in self._give_up(client):
+                if message_id in self._past.kept:
+                    self._begun_by_lost[message_id] = client, now + self._remember
+                    self._past.took(message_id, client.to_bytes(CLIENT_BYTES, "big"), now)
         return [action for kept in list(self._past.kept) for action in self._deliver(*self._past.release(kept), now)]
 
     # private: lanes and queues
@@ -470,6 +512,11 @@ class Incoming:
         """Somebody took what still waits for somebody else."""
         if message_id in self._arrived:
             queue.drop(lambda message: message.id == message_id)
+
+
+def _client(consumer: ConsumerId) -> int:
+    """The service that a consumer belongs to."""
+    return int.from_bytes(consumer[:CLIENT_BYTES], "big")
 
 
 def _expired(now: float) -> Callable[[Message], bool]:

@@ -18,7 +18,7 @@ from openstack_zeromq.delivery import announced
 from openstack_zeromq.delivery.apology import Apologies
 from openstack_zeromq.delivery.channel import ConsumerId, Hand
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAction, Reply, Respond
+from openstack_zeromq.delivery.incoming import HERE, Fail, Incoming, IncomingAction, Joined, Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, Link, LinkAction, LinkDown, LinkState, LinkUp, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.outgoing import NodeFacts, Open, Outgoing, OutgoingAction, Send, Surroundings, Tell
@@ -66,7 +66,7 @@ class PeerSays(NamedTuple):
     topics: frozenset[str] | None = frozenset()
 
 
-Action = Hand | Reply | Respond | Send | Tell | Ping | Dial | Close | Note
+Action = Joined | Hand | Reply | Respond | Send | Tell | Ping | Dial | Close | Note
 _Inner = IncomingAction | OutgoingAction | LinkAction
 
 
@@ -322,7 +322,7 @@ class Node:
                     work.extend(self.outgoing.answered(self._name, action.entry, now))
                 case Tell() if action.client == self._apologies.CLIENT:
                     self._apologies.answered(action.entry)
-                case Hand() | Reply() | Respond() | Tell() | Ping() | Dial() | Close() | Note():
+                case Joined() | Hand() | Reply() | Respond() | Tell() | Ping() | Dial() | Close() | Note():
                     outside.append(action)
                 case _:
                     work.extend(self._within(action, now))

@@ -25,10 +25,12 @@ GRACE = 3.0
 @dataclass(frozen=True, slots=True)
 class Former:
     """What is left of an earlier receiver. `services`: those that it knew; None: nobody can tell. `begun(service)`: what
-    a service has begun to execute, as its journal says, also when it is dead."""
+    a service has begun to execute, as its journal says, also when it is dead. `given_up(service)`: the same, and from then on the
+    service begins nothing of what it was given before."""
 
     services: Collection[int] | None = None
     begun: Callable[[int], list[MessageId]] = lambda _service: []
+    given_up: Callable[[int], list[MessageId]] = lambda _service: []
 
 
 class Kept(NamedTuple):
@@ -67,6 +69,15 @@ class Past:
     def awaited(self, now: float) -> Collection[int]:
         """Services that have yet to come back."""
         return (self._expected or ()) if self.in_grace(now) else ()
+
+    def expects(self, client: int, now: float) -> bool:
+        """May `client` have been given messages by the predecessor that are kept back for it?"""
+        return self.in_grace(now) and (self._expected is None or client in self._expected)
+
+    def missing(self) -> Collection[int]:
+        """Return, once, the services that did not come back although the grace is over."""
+        missing, self._expected = self._expected or (), set()
+        return missing
 
     def came_back(self, client: int) -> None:
         """A service has said everything that there is to say."""

@@ -6,6 +6,7 @@ process, so services may fork as they like.
 """
 
 import atexit
+import errno
 import os
 import secrets
 import time
@@ -18,7 +19,7 @@ from oslo_log import log as logging
 
 from openstack_zeromq import address, sockets, wire
 from openstack_zeromq.address import Channel
-from openstack_zeromq.delivery.inbox import Inbox, Verdict
+from openstack_zeromq.delivery.inbox import Begin, Inbox, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.consuming import REMEMBER, Consumer, Consuming
@@ -26,7 +27,7 @@ from openstack_zeromq.driver.lead import Lead
 from openstack_zeromq.driver.reachable import unreachable
 from openstack_zeromq.driver.sending import ANSWERS_WITHIN, Letter, Sending
 from openstack_zeromq.driver.waiting import Waiter, original
-from openstack_zeromq.errors import MalformedError
+from openstack_zeromq.errors import MalformedError, NotOursError, ShortOfDescriptorsError
 from openstack_zeromq.options import Settings
 from openstack_zeromq.wire import Answer, AnswerEntry, Flag, Header, Kind
 
@@ -71,17 +72,28 @@ class Connection:
         self._warned = ""
         self._next_look = 0.0
         self._receiver_due: float | None = None
+        self._os: Any = original("os")
+        self._wakers: tuple[int, ...] = ()
         self._ctx = sockets.context()
-        client = secrets.randbits(63)
+        try:
+            self._open()
+        except BaseException as exc:
+            self._abandon()
+            if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                raise ShortOfDescriptorsError(f"no file descriptor is left for the socket of {self._socket_path}: {exc}") from exc
+            raise
+
+    def _open(self) -> None:
+        """Make the sockets, and start the thread."""
+        settings, client = self.settings, secrets.randbits(63)
         self._routing_id = client.to_bytes(8, "big")
+        self._wakers = self._wake_read, self._wake_write = self._os.pipe()
+        self._os.set_blocking(self._wake_read, False)
+        self._os.set_blocking(self._wake_write, False)
         self._sending = Sending(self._ctx, settings, client, self._notes)
         self._consuming = Consuming(self._ctx, settings, client, self._sending, self._notes)
         self._common = sockets.Dialer(sockets.router(self._ctx, settings.max_message_size))
         self._home = self._common.open(f"ipc://{self._socket_path}", self._routing_id)
-        self._os: Any = original("os")
-        self._wake_read, self._wake_write = self._os.pipe()
-        self._os.set_blocking(self._wake_read, False)
-        self._os.set_blocking(self._wake_write, False)
         self._poller = zmq.Poller()
         for watched in (self._wake_read, self._common.socket, self._consuming.socket):
             self._poller.register(watched, zmq.POLLIN)
@@ -89,6 +101,12 @@ class Connection:
         self.lead = Lead(self._read, self._wake)
         self._thread = original("threading").Thread(target=self._run, name="zmq-connection", daemon=True)
         self._thread.start()
+
+    def _abandon(self) -> None:
+        """Leave nothing open of a connection that could not be made."""
+        self._ctx.destroy(linger=0)
+        for descriptor in self._wakers:
+            self._os.close(descriptor)
 
     # for other threads
 
@@ -123,6 +141,27 @@ class Connection:
         flags = Flag.NONE if final else Flag.PROGRESS
         ttl = self.settings.message_ttl
         self._sending.send(Letter(Kind.REPLY, flags, ttl, "", "", call.source, body, call.client, call.id), None)
+
+    def begin(self, consumer: Consumer, header: Header) -> None:
+        """The server begins with a call or cast now. When it may be another's, wait until the receiver has said whose it is.
+
+        :raises NotOursError: it is another's, or nobody can say while the listener stops.
+        """
+        begun = time.monotonic()
+        while True:
+            waiter = Waiter(self.lead)
+            begin = self._consuming.begin(consumer, header, waiter, time.monotonic())
+            if begin is Begin.NOW:
+                return
+            if begin is Begin.NEVER:
+                raise NotOursError(
+                    f"message {header.id} was given to another consumer while this process stood still; not executed here"
+                )
+            waiter.wait(_LOOK_EVERY)
+            late = consumer.listener.stopped and time.monotonic() - begun > _SILENCE
+            if late or self._closing or not self._consuming.still_here(consumer):
+                self._consuming.let_go(consumer, header)
+                raise NotOursError(f"message {header.id} is left to others: its listener stops; not executed here")
 
     def answer(self, consumer: Consumer, header: Header, answer: Answer) -> None:
         """The server took a message, or gives it back."""
@@ -276,9 +315,10 @@ class Connection:
         if not isinstance(incarnation, int) or not isinstance(node, str):
             raise MalformedError("control")
         self._heard = now
-        if self._goodbye_to != incarnation:  # else the receiver has removed the journal, or is about to
-            self._consuming.open_journal()
-        if incarnation != self._incarnation:
+        if incarnation == self._goodbye_to:
+            return  # said before our goodbye: this receiver has put the journal away, and nothing is to be opened anew
+        given_up = self._consuming.open_journal()
+        if given_up or incarnation != self._incarnation:
             self._incarnation, self._told_settled = incarnation, False
             self._goodbye_to = None
             self._warned, self._receiver_due = "", None
@@ -341,7 +381,10 @@ _REGISTRY = _Registry()
 
 
 def connect(settings: Settings) -> Connection:
-    """The connection of this process to the receiver of `settings.ipc_dir`, made if there is none; see `release`."""
+    """The connection of this process to the receiver of `settings.ipc_dir`, made if there is none; see `release`.
+
+    :raises ShortOfDescriptorsError: it cannot be made.
+    """
     with _REGISTRY.lock:
         found = _REGISTRY.connections.get(settings.ipc_dir)
         if found is None:

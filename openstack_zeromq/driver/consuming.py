@@ -6,12 +6,12 @@ receiver, old or new, can make it run twice.
 """
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from openstack_zeromq import journal, sockets, wire
 from openstack_zeromq.address import Channel, Role
-from openstack_zeromq.delivery.inbox import Inbox, Verdict
+from openstack_zeromq.delivery.inbox import Begin, Inbox, Keeps, Verdict
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.seen import Seen
 from openstack_zeromq.driver.reachable import unreachable
@@ -20,7 +20,7 @@ from openstack_zeromq.driver.waiting import Waiter, Waits, original
 from openstack_zeromq.errors import MalformedError
 from openstack_zeromq.journal import Journal
 from openstack_zeromq.options import Settings
-from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind
+from openstack_zeromq.wire import Answer, AnswerEntry, Header, Kind, MessageId
 
 if TYPE_CHECKING:
     from openstack_zeromq.driver.listener import ZmqListener
@@ -35,7 +35,8 @@ _MESSAGE_FRAMES = 2
 class Consumer:
     """One channel that one listener consumes. `name` is its connection to the channel's socket, once there is one, `path` where
     that socket is, and `routing_id` what the receiver calls it; `taken`: what it took, or, in a channel that is shared, what any
-    consumer of this process took; `ready` is woken when the receiver knows it, and `joined` says so."""
+    consumer of this process took; `ready` is woken when the receiver knows it, and `joined` says so; `named`: what each JOIN
+    that is not answered said that it holds."""
 
     channel: Channel
     listener: "ZmqListener"
@@ -47,6 +48,7 @@ class Consumer:
     routing_id: bytes = b""
     path: str = ""
     joined: bool = False
+    named: dict[int, list[MessageId]] = field(default_factory=dict)
 
 
 class Consuming:
@@ -67,6 +69,8 @@ class Consuming:
         self._by_name: dict[bytes, Consumer] = {}
         self._routing_ids: dict[bytes, bytes] = {}
         self._obstacles: dict[str, str] = {}
+        self._joins = 0
+        self._doubting: list[Waiter] = []
 
     @property
     def socket(self) -> sockets.ZmqSocket:
@@ -101,39 +105,66 @@ class Consuming:
         with self._inboxes:
             if channel.role is not Role.FANOUT:
                 taken = self._taken.setdefault(channel, taken)
-            consumer = Consumer(channel, listener, credit, Inbox(taken), taken, Waiter(waits))
+            consumer = Consumer(channel, listener, credit, Inbox(taken, channel.role is Role.FANOUT), taken, Waiter(waits))
             self._consumers.append(consumer)
         return consumer
 
     def answer(self, consumer: Consumer, header: Header, answer: Answer, now: float) -> None:
-        """The server took a message, or gives it back. What it begins to execute now must not run elsewhere if it dies of it:
-        that is noted in the journal, or, without one, said at once."""
-        message_id = header.id
-        begins = header.kind in (Kind.CALL, Kind.CAST)
+        """The server took a message, or gives it back."""
         with self._inboxes:
             if answer is Answer.REQUEUED:
-                consumer.inbox.give_back(message_id)
+                consumer.inbox.give_back(header.id)
             else:
-                consumer.inbox.take(message_id, now)
-                if begins and self._journal is not None:
-                    self._journal.note(message_id)
-        self._sending.answer(consumer.routing_id, AnswerEntry(message_id, answer), at_once=begins and self._journal is None)
+                consumer.inbox.take(header.id, now)
+        self._sending.answer(consumer.routing_id, AnswerEntry(header.id, answer))
+
+    def begin(self, consumer: Consumer, header: Header, waiter: Waiter, now: float) -> Begin:
+        """The server is about to execute a call or cast. It must not run elsewhere if this process dies of it: that is noted in
+        the journal, or, without one, said at once. Nor may it begin when it may be another's; `waiter` is woken when that is
+        decided."""
+        with self._inboxes:
+            begin = consumer.inbox.may_begin(header.id)
+            if begin is Begin.NOW and self._journal is not None and not self._noted(self._journal, header.id):
+                begin = Begin.IN_DOUBT
+            if begin is Begin.IN_DOUBT:
+                self._doubting.append(waiter)
+            if begin is not Begin.NOW:
+                return begin
+            consumer.inbox.take(header.id, now)
+            journal_kept = self._journal is not None
+        self._sending.answer(consumer.routing_id, AnswerEntry(header.id, Answer.TAKEN), at_once=not journal_kept)
+        return begin
+
+    def let_go(self, consumer: Consumer, header: Header) -> None:
+        """Hold a message in doubt no longer. The receiver is not told: such an answer might reach it after it has given the same
+        message to this consumer again. It learns it when the consumer joins, or leaves."""
+        with self._inboxes:
+            consumer.inbox.give_back(header.id)
+
+    def still_here(self, consumer: Consumer) -> bool:
+        """Has the listener of `consumer` not left its channels?"""
+        return consumer in self._consumers
 
     # from the connection's thread
 
-    def open_journal(self) -> None:
-        """Our receiver is there, and has made our journal; look whether it is the one that we write into."""
+    def open_journal(self) -> bool:
+        """Our receiver is there, and has made our journal; look whether it is the one that we write into. Return whether the
+        receiver had given up this service meanwhile: then it knows none of the consumers, and what they hold is in doubt."""
         if self._journal is not None and self._journal.read_by_others:
-            return
+            return False
         file = journal.path(self._settings.ipc_dir, self._client)
-        try:
-            with self._inboxes:
+        with self._inboxes:
+            given_up = self._journal is not None and self._journal.sealed
+            if given_up:
+                self._doubt()
+            try:
                 self._journal = Journal(file)
-        except OSError as exc:
-            self._journal = None
-            if not self._without_journal:
-                self._notes.append(f"{file} cannot be written ({exc.strerror}): acknowledging takes longer")
-            self._without_journal = True
+            except OSError as exc:
+                self._journal = None
+                if not self._without_journal:
+                    self._notes.append(f"{file} cannot be written ({exc.strerror}): acknowledging takes longer")
+                self._without_journal = True
+        return given_up
 
     def listen(self, consumers: list[Consumer]) -> list[bytes]:
         """Begin to consume; the control frames that ask the receiver for the channels."""
@@ -179,10 +210,14 @@ class Consuming:
     def leave(self, listener: "ZmqListener", drain: bool) -> None:
         """Stop consuming; `drain`: get nothing more, but go on answering for what is here."""
         for consumer in [consumer for consumer in self._consumers if consumer.listener is listener]:
+            if not drain:
+                with self._inboxes:
+                    consumer.inbox.doubt()
             if consumer.name is not None:
                 self._sending.control(consumer.routing_id, wire.encode_control(Kind.LEAVE, drain=drain))
             if not drain:
                 self._consumers.remove(consumer)
+                self._decided()
                 if consumer.name is not None:
                     del self._by_name[consumer.name]
                     self._dialer.close(consumer.name)
@@ -233,17 +268,53 @@ class Consuming:
             self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.REJECTED, "not this consumer's target"))
             raise MalformedError("target")
         with self._inboxes:
-            verdict = consumer.inbox.arrive(message.header, now)
+            verdict = consumer.inbox.arrive(message.header, now, in_doubt=not consumer.joined)
         if verdict is Verdict.NEW:
             consumer.listener.put(consumer, message)
         elif verdict is Verdict.TAKEN:
             self._sending.answer(consumer.routing_id, AnswerEntry(message.id, Answer.TAKEN))
 
+    def _noted(self, notes: Journal, message_id: MessageId) -> bool:
+        """Note in the journal that a message is begun; False: the receiver had sealed it, perhaps before it read this. Then
+        everything is in doubt."""
+        if not notes.sealed:
+            notes.note(message_id)
+            if not notes.sealed:
+                return True
+        self._doubt()
+        return False
+
+    def _doubt(self) -> None:
+        for consumer in self._consumers:
+            consumer.inbox.doubt()
+
+    def _decided(self) -> None:
+        """Wake those that wait for a decision on a message in doubt."""
+        doubting, self._doubting = self._doubting, []
+        for waiter in doubting:
+            waiter.wake()
+
     def _joined(self, consumer: Consumer, frames: list[bytes]) -> None:
+        """The receiver knows a consumer, and says which calls and casts are still its own; one of an earlier version says
+        nothing."""
         if len(frames) != 1 or wire.kind_of(frames[0]) is not Kind.JOINED:
             raise MalformedError("frames")
-        consumer.joined = True
-        consumer.ready.wake()
+        facts = wire.decode_control(frames[0])
+        serial, keeps, begun = facts.get("serial"), facts.get("keeps", Keeps.ALL.value), facts.get("begun", "")
+        if not isinstance(serial, int | None) or not isinstance(begun, str):
+            raise MalformedError("control")
+        with self._inboxes:
+            named = [] if serial is None else consumer.named.pop(serial, [])
+            if keeps == Keeps.ALL.value:
+                consumer.inbox.settle(None)
+            else:
+                kept = named if keeps == Keeps.NAMED.value else []
+                consumer.inbox.settle({*kept, *_ids(begun)})
+            consumer.joined = not any(later > (serial or 0) for later in consumer.named)
+        self._decided()
+        if consumer.joined:
+            consumer.named.clear()
+            consumer.ready.wake()
 
     def _connect(self, consumer: Consumer, endpoint: str) -> bytes:
         """A connection to the channel's socket; its routing id begins with the client's, so the receiver knows whose it is."""
@@ -259,9 +330,18 @@ class Consuming:
     def _join(self, consumer: Consumer, name: bytes) -> None:
         with self._inboxes:
             holding = consumer.inbox.holding
+            self._joins += 1
+            consumer.named[self._joins] = holding
         facts = _facts(consumer.channel)
-        frame = wire.encode_control(Kind.JOIN, **facts, credit=max(0, consumer.credit - len(holding)))
+        frame = wire.encode_control(Kind.JOIN, **facts, credit=max(0, consumer.credit - len(holding)), serial=self._joins)
         sockets.send(self._dialer.socket, [name, frame, wire.encode_ids(holding)])
+
+
+def _ids(text: str) -> list[MessageId]:
+    try:
+        return wire.decode_ids(bytes.fromhex(text))
+    except ValueError:
+        raise MalformedError("control") from None
 
 
 def _facts(channel: Channel) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from oslo_log import log as logging
 from oslo_messaging._drivers import base
 
+from openstack_zeromq.delivery.inbox import Begin
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.driver import payload
 from openstack_zeromq.driver.waiting import Mailbox
@@ -24,6 +25,7 @@ LOG = logging.getLogger(__name__)
 
 
 _REASON = 1000
+_ONCE = (Kind.CALL, Kind.CAST)
 
 
 class _Wake:
@@ -43,9 +45,17 @@ class ZmqIncoming(base.RpcIncomingMessage):  # type: ignore[misc]
         self._consumer = consumer
         self._header = message.header
         self._replied = message.header.kind is not Kind.CALL
+        self._acknowledged = False
 
     def acknowledge(self) -> None:
-        self._connection.answer(self._consumer, self._header, Answer.TAKEN)
+        """:raises NotOursError: another consumer has it by now; oslo.messaging does not execute it then."""
+        if self._acknowledged:
+            return
+        if self._header.kind in _ONCE:
+            self._connection.begin(self._consumer, self._header)
+        else:
+            self._connection.answer(self._consumer, self._header, Answer.TAKEN)
+        self._acknowledged = True
 
     def requeue(self) -> None:
         self._connection.answer(self._consumer, self._header, Answer.REQUEUED)
@@ -85,6 +95,11 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
         self._arrived: Mailbox[tuple[Consumer, Message] | _Wake] = Mailbox(connection.lead)
         self._stopped = False
         self._roused = False
+
+    @property
+    def stopped(self) -> bool:
+        """Does this listener ask for no more?"""
+        return self._stopped
 
     def put(self, consumer: "Consumer", message: Message) -> None:
         """A message for this listener; called by the connection's thread."""
@@ -132,6 +147,8 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
             if isinstance(item, _Wake):
                 continue
             consumer, message = item
+            if message.header.kind in _ONCE and consumer.inbox.may_begin(message.id) is Begin.NEVER:
+                continue  # it was given to another consumer while this process stood still
             try:
                 return ZmqIncoming(self._connection, consumer, message, payload.unpack_request(message.body))
             except MalformedError:

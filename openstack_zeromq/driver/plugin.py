@@ -15,11 +15,11 @@ from oslo_messaging._drivers import base, common
 from openstack_zeromq import options
 from openstack_zeromq.address import Channel
 from openstack_zeromq.driver import payload
-from openstack_zeromq.driver.connection import Connection, connect, release
+from openstack_zeromq.driver.connection import JOIN_WITHIN, Connection, connect, release
 from openstack_zeromq.driver.listener import ZmqListener
 from openstack_zeromq.driver.sending import Letter
 from openstack_zeromq.driver.waiting import Waiter
-from openstack_zeromq.errors import ZeroMQError
+from openstack_zeromq.errors import ShortOfDescriptorsError, ZeroMQError
 from openstack_zeromq.wire import Answer, Flag, Kind
 
 LOG = logging.getLogger(__name__)
@@ -83,11 +83,13 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
         if not wait_for_reply:
             self._hand_over(letter, target, retry, self._settings.message_ttl)
             return None
-        connection = self._connection()
+        begun = time.monotonic()
+        connection = self._connection_for(target, retry, timeout, call=True)
+        left = None if timeout is None else timeout - (time.monotonic() - begun)
         waiter = Waiter(connection.lead, on_accepted=_limited(retry), for_reply=True, once=retry == 0)
         connection.send(letter, waiter)
         try:
-            return self._await_reply(connection, waiter, retry, timeout, call_monitor_timeout, target)
+            return self._await_reply(connection, waiter, retry, left, call_monitor_timeout, target)
         finally:
             if waiter.body is None:
                 connection.give_up(waiter)
@@ -146,6 +148,36 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
                 release(*mine)
         return connected[0]
 
+    def _connection_within(self, patience: float | None) -> Connection:
+        """The connection of this process, tried again for `patience` seconds (None: for ever) while there are too few
+        descriptors.
+
+        :raises ShortOfDescriptorsError: there still are.
+        """
+        deadline = None if patience is None else time.monotonic() + patience
+        warned = False
+        while True:
+            try:
+                return self._connection()
+            except ShortOfDescriptorsError as exc:
+                left = _RETRY_EVERY if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                if not warned:
+                    warned = True
+                    LOG.warning("%s. It is tried again", exc)
+                time.sleep(min(left, _RETRY_EVERY))
+
+    def _connection_for(self, target: Any, retry: int | None, most: float | None, call: bool) -> Connection:
+        """The same for a message to `target`, which fails as it does without a receiver."""
+        patience = (retry or 0) * _RETRY_EVERY if _limited(retry) else most
+        try:
+            return self._connection_within(patience if most is None or patience is None else min(patience, most))
+        except ShortOfDescriptorsError as exc:
+            if call and not _limited(retry):
+                raise oslo_messaging.MessagingTimeout(f"Timed out: a call to {target} cannot be sent: {exc}") from exc
+            raise oslo_messaging.MessageDeliveryFailure(f"a message to {target} cannot be sent: {exc}") from exc
+
     def _exchange(self, target: oslo_messaging.Target) -> str:
         return target.exchange or self._default_exchange or ""
 
@@ -159,9 +191,9 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
 
     def _listener(self, channels: list[Channel], batch_size: int, batch_timeout: float | None) -> base.Listener:
         try:
-            connection = self._connection()
-        except ZeroMQError:
-            LOG.exception("cannot listen")
+            connection = self._connection_within(JOIN_WITHIN)
+        except ZeroMQError as exc:
+            LOG.error("cannot listen to %s: %s", ", ".join(map(str, channels)), exc)
             raise
         listener = ZmqListener(connection)
         waiters = connection.listen(listener, channels, batch_size)
@@ -174,7 +206,7 @@ class ZmqDriver(base.BaseDriver):  # type: ignore[misc]
     def _hand_over(self, letter: Letter, target: Any, retry: int | None, most: float | None) -> None:
         """Send without a reply: wait until the receiver has accepted it; if it is mandatory, until somebody has taken it."""
         mandatory = bool(letter.flags & Flag.MANDATORY)
-        connection = self._connection()
+        connection = self._connection_for(target, retry, most, call=False)
         waiter = Waiter(connection.lead, on_accepted=not mandatory, on_taken=mandatory, once=retry == 0)
         patience = (retry or 0) * _RETRY_EVERY + _RETRY_EVERY if _limited(retry) else most
         connection.send(letter, waiter)

@@ -6,7 +6,7 @@ descriptors that the services of its node need.
 
 from collections.abc import Callable
 
-from openstack_zeromq.receiver import descriptors
+from openstack_zeromq import descriptors
 from openstack_zeromq.receiver.links import Links
 
 _A_PASS = 16

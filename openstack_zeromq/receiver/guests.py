@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import zmq
 
-from openstack_zeromq import sockets
+from openstack_zeromq import descriptors, sockets
 from openstack_zeromq.delivery.counters import Counter
 from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.past import Origin
-from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.security.gate import Gate, Verdict
 from openstack_zeromq.security.trust import Trust

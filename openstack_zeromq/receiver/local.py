@@ -17,9 +17,9 @@ from openstack_zeromq import address, sockets, wire
 from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.channel import ConsumerId
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import CLIENT_BYTES
+from openstack_zeromq.delivery.incoming import CLIENT_BYTES, Joined
 from openstack_zeromq.delivery.message import Message
-from openstack_zeromq.delivery.node import Action
+from openstack_zeromq.delivery.node import SILENCE, Action
 from openstack_zeromq.delivery.origin import is_of
 from openstack_zeromq.delivery.outgoing import Tell
 from openstack_zeromq.errors import ConfigError, MalformedError
@@ -42,7 +42,6 @@ _UNUSED_FOR = 3.0
 _MESSAGE_FRAMES = 2
 _LONG_FRAMES = 3
 _JOIN_FRAMES = 2
-_JOINED = wire.encode_control(Kind.JOINED)
 _LEFT = wire.encode_control(Kind.LEFT)
 
 _DEAF_FOR = 4.5
@@ -61,6 +60,8 @@ class Local:
         self._incarnation = me.incarnation
         self._pong = me.introduction(Kind.PONG)
         self._bound: dict[Channel, float] = {}
+        self._serials: dict[ConsumerId, object] = {}
+        self._said_hidden = False
         self._services = Services(settings.ipc_dir, me.report)
         self.processes = Processes()
         self.ingress = sockets.router(ctx, settings.max_message_size)
@@ -141,7 +142,7 @@ class Local:
         if self._walls.forbidden(peer, Verb.CONSUME, channel, now):
             return []
         LOG.info("consumer %s joins channel %s", consumer.hex(), channel)
-        self._to_consumers.item(consumer, (_JOINED,), 0)
+        self._serials[consumer] = facts.get("serial")
         return self._node.join(channel, consumer, credit, held, now)
 
     def refuse(self, who: "_Speaker", item: Frames, now: float) -> None:
@@ -175,6 +176,13 @@ class Local:
     def tell(self, action: Tell, now: float) -> None:
         """Tell a service what became of its message."""
         self._to_clients.answer(_name(action.client), action.entry, action.urgent, now)
+
+    def joined(self, action: Joined) -> None:
+        """Tell a consumer that it has joined."""
+        serial = self._serials.pop(action.consumer, None)
+        begun = wire.encode_ids(action.begun).hex()
+        frame = wire.encode_control(Kind.JOINED, serial=serial, keeps=action.keeps.value, begun=begun)
+        self._to_consumers.item(action.consumer, (frame,), 0)
 
     def hand(self, consumer: ConsumerId, message: Message, now: float) -> None:
         """Give a message to a consumer."""
@@ -235,6 +243,11 @@ class Local:
         self.channels.close(500)
         Path(self._settings.ipc_dir, address.RECEIVER_SOCKET).unlink(missing_ok=True)
 
+    @property
+    def unseen(self) -> int:
+        """How many services here have processes that cannot be seen."""
+        return sum(self.processes.hidden(_name(client)) for client in self._node.clients)
+
     # private
 
     def unsendable(self, name: bytes, exc: Exception) -> None:
@@ -256,6 +269,14 @@ class Local:
             self.processes.note(name)
         elif self.processes.watch(name, address_):
             self._node.client_watched(int.from_bytes(name, "big"))
+        elif self.processes.hidden(name) and not self._said_hidden:
+            self._said_hidden = True
+            LOG.warning(
+                "cannot see the process of a service: it, or this receiver, has a pid namespace of its own. Such a service is"
+                " given up after %.0f s without a ping though it may live: its messages go to others, and it does not execute"
+                " them when it goes on. Share the host's pid namespace to avoid that (said once; zmqctl status counts them)",
+                SILENCE,
+            )
 
     def _read_control(self, who: "_Speaker", kind: Kind, facts: dict[str, object], now: float) -> list[Action]:
         """What a service says of itself."""

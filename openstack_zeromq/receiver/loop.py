@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import zmq
 from oslo_log import log as logging
 
-from openstack_zeromq import sockets
+from openstack_zeromq import descriptors, sockets
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
@@ -37,7 +37,6 @@ from openstack_zeromq.delivery.unconsumed import Note
 from openstack_zeromq.errors import ConfigError
 from openstack_zeromq.matchmaker.choose import matchmaker
 from openstack_zeromq.options import GROUP, Settings
-from openstack_zeromq.receiver import descriptors
 from openstack_zeromq.receiver.admin import Admin, Controls
 from openstack_zeromq.receiver.dials import Dials
 from openstack_zeromq.receiver.faults import Faults
@@ -48,7 +47,7 @@ from openstack_zeromq.receiver.local import Local
 from openstack_zeromq.receiver.me import Me
 from openstack_zeromq.receiver.registry import Registry
 from openstack_zeromq.receiver.report import Problems, Report
-from openstack_zeromq.receiver.services import begun, remembered
+from openstack_zeromq.receiver.services import begun, given_up, remembered
 from openstack_zeromq.receiver.trust_watch import TrustWatch
 from openstack_zeromq.receiver.unit import Unit
 from openstack_zeromq.security.identity import Identity, identity
@@ -229,6 +228,7 @@ class Receiver:
             },
             "security": self._security(),
             "services": len(node.clients),
+            "unseen": self._local.unseen,
             "draining_s": None if self._draining_since is None else round(now - self._draining_since, 1),
             "links": {
                 host: {
@@ -297,7 +297,7 @@ class Receiver:
     def _former(self) -> Former:
         """What the last receiver of this directory left behind."""
         ipc_dir = self._settings.ipc_dir
-        return Former(remembered(ipc_dir), lambda client: begun(ipc_dir, client))
+        return Former(remembered(ipc_dir), partial(begun, ipc_dir), partial(given_up, ipc_dir))
 
     def _table(self) -> "tuple[Handler, ...]":
         """What the loop does, in this order: read what is there, tick, look around, let leave what has gathered."""
@@ -409,6 +409,8 @@ class Receiver:
         match action:
             case Send():
                 self._links.send(action, now)
+            case Joined():
+                self._local.joined(action)
             case Hand():
                 self._local.hand(action.consumer, action.message, now)
             case Tell():
@@ -433,7 +435,7 @@ class Receiver:
                 self._links.break_off(action.host)
             case Respond():
                 self._links.unanswerable(action.origin, exc)
-            case Hand():
+            case Joined() | Hand():
                 self._local.unsendable(action.consumer, exc)
             case Tell() | Reply():
                 self._local.unsendable(action.client.to_bytes(CLIENT_BYTES, "big"), exc)

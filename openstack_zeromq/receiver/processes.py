@@ -79,6 +79,11 @@ class Processes:
         """Who is behind a connection, if it was watched; None: nobody knows."""
         return self._peers.get(name)
 
+    def hidden(self, name: bytes) -> bool:
+        """Is the process behind a connection in a pid namespace that cannot be seen from here? The kernel then says 0."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.pid == 0
+
     def forget(self, name: bytes) -> None:
         """A connection is of no interest any more."""
         descriptor = self._known.pop(name, None)

@@ -22,11 +22,13 @@ class Services:
         self._written = remembered(ipc_dir)
 
     def open(self, client: int) -> None:
-        """A service is here: it needs its journal. Without space or descriptors the next call tries again."""
-        if client in self._written:
+        """A service is here: it needs its journal, another one if it was given up. Without space or descriptors the next call
+        tries again."""
+        file = journal.path(self._ipc_dir, client)
+        if client in self._written and file.exists():
             return
         try:
-            journal.create(journal.path(self._ipc_dir, client))
+            journal.create(file)
             self._written.add(client)
         except OSError as exc:
             self._failed(exc)
@@ -55,3 +57,8 @@ def remembered(ipc_dir: str) -> set[int]:
 def begun(ipc_dir: str, client: int) -> list[MessageId]:
     """What a service had begun to execute, whether or not anybody heard of it."""
     return journal.begun(journal.path(ipc_dir, client))
+
+
+def given_up(ipc_dir: str, client: int) -> list[MessageId]:
+    """The same of a service that is given up: from now on it begins nothing of what it has."""
+    return journal.seal(journal.path(ipc_dir, client))

@@ -4,6 +4,7 @@ Every fabric has its own short directory and its own port, so that several can r
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,12 @@ def eventually(check: Callable[[], Any], within: float = 10.0) -> Any:
     return answer
 
 
+def inner(pid: int) -> int:
+    """The process that `pid` (`unshare`) has started."""
+    children: str = eventually(Path(f"/proc/{pid}/task/{pid}/children").read_text)
+    return int(children.split(maxsplit=1)[0])
+
+
 @dataclass
 class Fabric:
     """`nodes` nodes n1, n2, … on 127.0.1.1, …; `ring` is what their matchmakers know."""
@@ -48,6 +55,9 @@ class Fabric:
     """Further groups of zeromq.conf: a store's."""
     program: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What is run as the receiver of a node, where it is not the shipped program."""
+
+    under: Sequence[str] = ()
+    """What receivers are started by, for a namespace of their own."""
 
     def __post_init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="oz", dir="/tmp"))
@@ -121,7 +131,7 @@ class Fabric:
         """Start receivers (all of them by default) and wait until they answer."""
         for node in nodes or self.addresses:
             with self.log(node).open("ab") as log:
-                command = [*self.program.get(node, [RECEIVER]), "--config-file", str(self.config_file(node))]
+                command = [*self.under, *self.program.get(node, [RECEIVER]), "--config-file", str(self.config_file(node))]
                 self.processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for node in nodes or self.addresses:
             eventually(lambda node=node: self.status(node))
@@ -214,7 +224,7 @@ class Fabric:
             stop()
         for process in self.processes.values():
             if process.poll() is None:
-                process.terminate()
+                os.kill(inner(process.pid) if self.under else process.pid, signal.SIGTERM)
         for process in self.processes.values():
             try:
                 process.wait(10)

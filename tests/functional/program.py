@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ FAR_FROM_EVER = 15.0
 class Program:
     """A program of the folder `programs`, and what it has said so far."""
 
-    def __init__(self, name: str, mode: str, fabric: Fabric, *arguments: object) -> None:
+    def __init__(self, name: str, mode: str, fabric: Fabric, *arguments: object, under: Sequence[str] = ()) -> None:
+        """`under`: the command that starts it, in another namespace perhaps."""
         self.said: list[dict[str, Any]] = []
         self._errors = fabric.directory / f"{name}.{uuid.uuid4().hex[:6]}.log"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [
+                    *under,
                     sys.executable,
                     "-W",
                     "ignore",

@@ -23,8 +23,8 @@ from openstack_zeromq.address import Channel, Role
 from openstack_zeromq.delivery.asked import Asked
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
-from openstack_zeromq.delivery.inbox import Inbox, Verdict
-from openstack_zeromq.delivery.incoming import Reply, Respond
+from openstack_zeromq.delivery.inbox import Begin, Inbox, Keeps, Verdict
+from openstack_zeromq.delivery.incoming import Joined, Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, Ping
 from openstack_zeromq.delivery.message import Message
 from openstack_zeromq.delivery.node import Action, Node, PeerSays
@@ -122,18 +122,37 @@ class Log:
 
 
 class Pipe:
-    """Frames from one to the other, in order."""
+    """Frames from one to the other, in order; those of a process that stands still wait."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
         self._last = 0.0
+        self._blocked_until = 0.0
 
     def put(self, deliver: Callable[[], None]) -> None:
         self._last = max(self._last, self._fabric.now + self._fabric.latency())
-        self._fabric.after(self._last - self._fabric.now, deliver)
+        self._fabric.after(self._last - self._fabric.now, lambda: self._deliver(deliver))
+
+    def block(self, seconds: float) -> None:
+        self._blocked_until = max(self._blocked_until, self._fabric.now + seconds)
+        self._last = max(self._last, self._blocked_until)
+
+    def _deliver(self, deliver: Callable[[], None]) -> None:
+        if self._fabric.now < self._blocked_until:
+            self._fabric.after(self._blocked_until - self._fabric.now, lambda: self._deliver(deliver))
+        else:
+            deliver()
 
 
 # receivers
+
+
+@dataclass(eq=False)
+class Journal:
+    """What a service has begun, as the file of `openstack_zeromq.journal` has it."""
+
+    notes: list[MessageId] = field(default_factory=list)
+    sealed: bool = False
 
 
 class Receiver:
@@ -144,7 +163,20 @@ class Receiver:
         self.name = name
         self.life: Life | None = None
         self.known: set[int] = set()
+        self.journals: dict[int, Journal] = {}
         self.inward: list[Conn] = []
+
+    def begun(self, client: int) -> list[MessageId]:
+        journal = self.journals.get(client)
+        return [] if journal is None else list(journal.notes)
+
+    def given_up(self, client: int) -> list[MessageId]:
+        """Seal the journal of a service, and put it away."""
+        journal = self.journals.pop(client, None)
+        if journal is None:
+            return []
+        journal.sealed = True
+        return list(journal.notes)
 
     def start(self) -> None:
         if self.life is None:
@@ -194,10 +226,12 @@ class Life:
         self.incarnation = fabric.random.getrandbits(62)
         facts = NodeFacts(self.name, fabric.bounds, REMEMBER, fabric.jitter)
         unknown_for = fabric.random.choice((0.0, 0.0, 0.01, 0.3, 1.5))
-        self.node = Node(facts, View(fabric, fabric.now + unknown_for), fabric.now, Former(set(receiver.known)))
+        former = Former(set(receiver.known), receiver.begun, receiver.given_up)
+        self.node = Node(facts, View(fabric, fabric.now + unknown_for), fabric.now, former)
         fabric.after(unknown_for, self.routes_changed)
         self.conns: dict[str, Conn] = {}
         self.consumers: dict[bytes, Consumer] = {}
+        self.serials: dict[bytes, int] = {}
         self.to_services = Departures(self._answer_service)
         self.to_peers = Departures(self._answer_peer)
         fabric.after(TICK, self._tick)
@@ -229,6 +263,8 @@ class Life:
                     self._to_peer(
                         action.host, lambda there, origin, f=frame, b=action.message.body: there.peer_message(origin, f, b)
                     )
+                case Joined():
+                    self._joined(action)
                 case Hand():
                     if not self._hand(action):
                         self._carry_out(self.node.leave(action.consumer, now))
@@ -296,16 +332,21 @@ class Life:
     # from services
 
     def pinged_by(self, service: "Service", settled: int | None) -> None:
+        self.receiver.journals.setdefault(service.client, Journal())
         service.from_receiver.put(lambda: service.ponged(self))
         self.do(self.node.client_ping(service.client, self.fabric.now, settled == self.incarnation))
 
     def reported(self, lane: Channel | bytes, taken: list[MessageId]) -> None:
         self.do(self.node.report(lane, taken, self.fabric.now))
 
-    def joined(self, consumer: "Consumer", credit: int, holding: list[MessageId]) -> None:
+    def joined(self, consumer: "Consumer", credit: int, holding: list[MessageId], serial: int) -> None:
         self.consumers[consumer.id] = consumer
+        self.serials[consumer.id] = serial
         self.do(self.node.join(consumer.channel, consumer.id, credit, holding, self.fabric.now))
-        consumer.down.put(lambda: consumer.service.knows(consumer, self))
+
+    def _joined(self, action: Joined) -> None:
+        consumer, serial = self.consumers[action.consumer], self.serials[action.consumer]
+        consumer.down.put(lambda: consumer.service.knows(consumer, self, serial, action.keeps, action.begun))
 
     def left(self, consumer: "Consumer", drain: bool) -> None:
         self.do((self.node.drain if drain else self.node.leave)(consumer.id, self.fabric.now))
@@ -470,6 +511,7 @@ class Consumer:
     arrived: deque[Message] = field(default_factory=deque)
     working: bool = False
     draining: bool = False
+    named: dict[int, list[MessageId]] = field(default_factory=dict)
 
 
 class Letter(NamedTuple):
@@ -525,17 +567,42 @@ class Service:
         self._taken: dict[Channel, Seen] = {}
         self._gathered: dict[bytes, list[AnswerEntry]] = {}
         self._serial = 0
+        self._joins = 0
+        self._journal: Journal | None = None
+        self._stands_still_until = 0.0
         fabric.services[name] = self
-        fabric.after(fabric.random.uniform(0, PING_EVERY), self._look_after)
-        fabric.after(RETRY_EVERY, self._retry)
+        self._after(fabric.random.uniform(0, PING_EVERY), self._look_after)
+        self._after(RETRY_EVERY, self._retry)
 
     # what the application does
 
     def send(self, kind: Kind, topic: str, body: str, server: str = "") -> None:
         """A call, cast, fanout or notification named `body`."""
-        self._send(Letter(kind, topic, body, server))
+        self._awake(lambda: self._send(Letter(kind, topic, body, server)))
+
+    def stand_still(self, seconds: float) -> None:
+        """As after SIGSTOP. What it wrote last may wait in the process, too; when it goes on everything comes in any order."""
+        self._stands_still_until = self.fabric.now + seconds
+        incoming = [self.from_receiver, *(consumer.down for consumer in self.consumers)]
+        outgoing = [self._common, self._outlet] if self.fabric.happens(0.5) else []
+        for pipe in (*incoming, *outgoing):
+            pipe.block(seconds + self.fabric.random.choice((0.0, 0.001, 0.05)))
+
+    def _after(self, seconds: float, what: Callable[[], None]) -> None:
+        self.fabric.after(seconds, lambda: self._awake(what))
+
+    def _awake(self, what: Callable[[], None]) -> None:
+        """Do it, once the process does not stand still."""
+        left = self._stands_still_until - self.fabric.now
+        if left > 0:
+            self.fabric.after(left + self.fabric.random.choice((0.0, 0.001, 0.05)), lambda: self._awake(what))
+        else:
+            what()
 
     def listen(self) -> None:
+        self._awake(self._listen)
+
+    def _listen(self) -> None:
         if self.consumers:
             return
         for channel in self.listens:
@@ -544,11 +611,16 @@ class Service:
             taken = Seen(REMEMBER)
             if channel.role is not Role.FANOUT:
                 taken = self._taken.setdefault(channel, taken)
-            self.consumers.append(Consumer(self, channel, name, Inbox(taken), taken, Pipe(self.fabric)))
+            self.consumers.append(
+                Consumer(self, channel, name, Inbox(taken, channel.role is Role.FANOUT), taken, Pipe(self.fabric))
+            )
         self._ask()
 
     def stop(self, finish: bool) -> None:
         """Stop to listen; `finish`: first work off what is here, as a server does; else leave it to others."""
+        self._awake(lambda: self._stop(finish))
+
+    def _stop(self, finish: bool) -> None:
         for consumer in list(self.consumers):
             if finish:
                 consumer.draining = True
@@ -566,7 +638,7 @@ class Service:
         if consumer not in self.consumers:
             return
         if consumer.arrived:
-            self.fabric.after(0.05, lambda: self._leave_when_done(consumer))
+            self._after(0.05, lambda: self._leave_when_done(consumer))
             return
         self._control(lambda life: life.left(consumer, drain=False))
         self.consumers.remove(consumer)
@@ -642,7 +714,7 @@ class Service:
                     del stream.early[key]
 
     def _retry(self) -> None:
-        self.fabric.after(RETRY_EVERY, self._retry)
+        self._after(RETRY_EVERY, self._retry)
         if any(stream.early or stream.outbox.refused for stream in self.streams.values()):
             self._tick()
 
@@ -683,7 +755,7 @@ class Service:
     # the connection, as driver/connection.py does
 
     def _look_after(self) -> None:
-        self.fabric.after(PING_EVERY, self._look_after)
+        self._after(PING_EVERY, self._look_after)
         self._ping()
         self._tick()
         for seen in (self._replied, *self._taken.values(), *(consumer.taken for consumer in self.consumers)):
@@ -726,7 +798,8 @@ class Service:
 
     def ponged(self, life: Life) -> None:
         self._heard = self.fabric.now
-        if life.incarnation == self._incarnation:
+        given_up = self._open_journal()
+        if life.incarnation == self._incarnation and not given_up:
             return
         self._incarnation, self._told_settled = life.incarnation, False
         self._asked.receiver_changed()
@@ -740,6 +813,29 @@ class Service:
         self._post_early()
 
     # consuming, as driver/consuming.py does
+
+    def _open_journal(self) -> bool:
+        journal = self.receiver.journals.get(self.client)
+        given_up = self._journal is not None and self._journal.sealed
+        if journal is not None:
+            if given_up:
+                self._doubt()
+            self._journal = journal
+        return given_up and journal is not None
+
+    def _doubt(self) -> None:
+        for consumer in self.consumers:
+            consumer.inbox.doubt()
+
+    def _begin(self, consumer: Consumer, message_id: MessageId) -> Begin:
+        begin = consumer.inbox.may_begin(message_id)
+        if begin is Begin.NOW and self._journal is not None:
+            if not self._journal.sealed:
+                self._journal.notes.append(message_id)
+            else:
+                self._doubt()
+                return Begin.IN_DOUBT
+        return begin
 
     def _ask(self) -> None:
         """LISTEN, answered by LISTENING, on which all consumers of the channel join that have not."""
@@ -758,17 +854,25 @@ class Service:
         for consumer in [consumer for consumer in self.consumers if consumer.channel == channel and not consumer.joined]:
             holding = consumer.inbox.holding
             credit = max(0, self.credit - len(holding))
+            self._joins += 1
+            consumer.named[self._joins] = holding
 
-            def join(c: Consumer = consumer, n: int = credit, h: list[MessageId] = holding) -> None:
+            def join(c: Consumer = consumer, n: int = credit, h: list[MessageId] = holding, s: int = self._joins) -> None:
                 if life.alive and c in self.consumers:
-                    life.joined(c, n, h)
+                    life.joined(c, n, h, s)
 
-            self.fabric.after(self.fabric.random.uniform(0.0, 0.1), join)
+            self._after(self.fabric.random.uniform(0.0, 0.1), join)
 
-    def knows(self, consumer: Consumer, life: Life) -> None:
+    def knows(self, consumer: Consumer, life: Life, serial: int, keeps: Keeps, begun: tuple[MessageId, ...]) -> None:
         """JOINED."""
-        if life.incarnation == self._incarnation:
+        if not life.alive:
+            return
+        named = consumer.named.pop(serial, [])
+        kept = named if keeps is Keeps.NAMED else []
+        consumer.inbox.settle(None if keeps is Keeps.ALL else {*kept, *begun})
+        if life.incarnation == self._incarnation and not any(later > serial for later in consumer.named):
             consumer.joined = True
+            consumer.named.clear()
             if not self._told_settled and all(each.joined for each in self.consumers):
                 self._ping()
 
@@ -777,7 +881,7 @@ class Service:
             return
         message = Message.read(frame, body, self.fabric.now)
         assert _meant_for(message.header, consumer.channel), f"{message.header} came through {consumer.channel}"
-        verdict = consumer.inbox.arrive(message.header, self.fabric.now)
+        verdict = consumer.inbox.arrive(message.header, self.fabric.now, in_doubt=not consumer.joined)
         if verdict is Verdict.TAKEN:
             self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
         if verdict is Verdict.NEW:
@@ -789,7 +893,7 @@ class Service:
         if not consumer.working and consumer.arrived:
             consumer.working = True
             pause = self.fabric.random.choice(self.fabric.work)
-            self.fabric.after(pause, lambda: self._work_done(consumer))
+            self._after(pause, lambda: self._work_done(consumer))
 
     def _work_done(self, consumer: Consumer) -> None:
         consumer.working = False
@@ -805,6 +909,12 @@ class Service:
             consumer.inbox.give_back(message.id)
             self._answer(consumer.id, AnswerEntry(message.id, Answer.REQUEUED))
             return
+        if header.kind in (Kind.CALL, Kind.CAST):
+            begin = self._begin(consumer, message.id)
+            if begin is Begin.IN_DOUBT and consumer in self.consumers:
+                consumer.arrived.appendleft(message)
+            if begin is not Begin.NOW:
+                return
         consumer.inbox.take(message.id, self.fabric.now)
         self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
         if header.kind is not Kind.NOTIFY:
@@ -817,7 +927,7 @@ class Service:
     def _answer(self, consumer: bytes, entry: AnswerEntry) -> None:
         """Answers gather for a few milliseconds."""
         if not self._gathered:
-            self.fabric.after(LAZY, self._flush_answers)
+            self._after(LAZY, self._flush_answers)
         self._gathered.setdefault(consumer, []).append(entry)
 
     def _flush_answers(self) -> None:

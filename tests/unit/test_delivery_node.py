@@ -44,7 +44,8 @@ class Routes:
 def _node(name: str, begun: dict[int, list[MessageId]] | None = None) -> Node:
     journals = begun or {}
     facts = NodeFacts(name, ROOMY, REMEMBER, lambda: 1.0, IDLE)
-    return Node(facts, Routes(), 0.0, Former([], lambda service: journals.get(service, [])), origin=99)
+    former = Former([], lambda service: journals.get(service, []), lambda service: journals.get(service, []))
+    return Node(facts, Routes(), 0.0, former, origin=99)
 
 
 def _serving(begun: dict[int, list[MessageId]] | None = None) -> Node:

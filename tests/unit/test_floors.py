@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "openstack_zeromq"
 FLOORS = [
-    {"errors", "options", "address", "systemd"},
+    {"errors", "options", "address", "systemd", "descriptors"},
     {"wire", "delivery", "sockets"},
     {"journal", "matchmaker", "security"},
     {"receiver", "driver", "catalog"},

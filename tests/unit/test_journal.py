@@ -74,3 +74,26 @@ def test_what_is_no_journal_is_refused_and_says_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError):  # noqa: PT011 - the kernel's words
         journal.create(link)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_service_that_was_given_up_sees_the_seal_and_what_it_noted_before_was_read(tmp_path: Path) -> None:
+    file = journal.path(str(tmp_path), 5)
+    journal.create(file)
+    writer = Journal(file)
+    writer.note(MessageId(7, 1))
+    assert not writer.sealed
+    assert journal.seal(file) == [MessageId(7, 1)]
+    assert (writer.sealed, file.exists()) == (True, False)
+    writer.note(MessageId(7, 2))
+    assert journal.seal(file) == []
+    journal.create(file)
+    assert not Journal(file).sealed
+
+
+def test_a_journal_that_an_earlier_version_made_is_never_sealed(tmp_path: Path) -> None:
+    file = journal.path(str(tmp_path), 5)
+    file.write_bytes(bytes(1024 * 16))
+    writer = Journal(file)
+    writer.note(MessageId(7, 1))
+    assert not writer.sealed
+    assert journal.begun(file) == [MessageId(7, 1)]

@@ -150,7 +150,15 @@ class SendToFound:
     count: int
 
 
-Event = NotifyNobody | SendToFound | Drain | TakeKey | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
+@dataclass(frozen=True)
+class StandStill:
+    """A service whose process the receiver cannot see gets no processor for a while."""
+
+    service: str
+    seconds: float
+
+
+Event = StandStill | NotifyNobody | SendToFound | Drain | TakeKey | SendMany | Kill | Cut | Unreliable | StopServer | Wait | Work
 
 sender = st.sampled_from([*CLIENTS, "a", "b@lvm"])
 rpc = st.builds(
@@ -173,6 +181,7 @@ unreliable = st.builds(Unreliable, st.sampled_from([0.0, 0.05, 0.3]), st.sampled
 drain = st.builds(Drain, st.sampled_from(NODES), st.booleans())
 take_key = st.builds(TakeKey, st.sampled_from(NODES))
 stop = st.builds(StopServer, st.sampled_from(list(SERVERS)), st.booleans(), moment)
+stand_still = st.builds(StandStill, st.sampled_from([*SERVERS, *CLIENTS]), st.sampled_from([0.3, 2.9, 3.0, 3.1, 3.5, 7.0]))
 
 work = st.builds(Work, st.sampled_from([(0.0,), (0.0, 0.001, 0.01, 0.3), (0.0, 0.01, 2.0), (1.5, 4.0)]))
 
@@ -272,6 +281,10 @@ class Run:
                 self.fabric.work = event.seconds
             case StopServer():
                 self._stop(event)
+            case StandStill():
+                self._misses_fanouts(event.service)
+                self.stood_still.add(event.service)
+                self.fabric.services[event.service].stand_still(event.seconds)
             case Unreliable():
                 self.fabric.loss, self.fabric.duplication = event.loss, event.duplication
             case Cut():
@@ -291,11 +304,15 @@ class Run:
                 receiver.life.take_key()
 
     def _stop(self, event: StopServer) -> None:
-        self.stopped.add(event.server)
-        for stopped in self.stopped_at.values():
-            stopped.add(event.server)
+        self._misses_fanouts(event.server)
         self.fabric.services[event.server].stop(event.finish)
         self.fabric.after(event.away_for, lambda: self._listen(event.server))
+
+    def _misses_fanouts(self, server: str) -> None:
+        """It is, or is taken to be, away."""
+        self.stopped.add(server)
+        for stopped in self.stopped_at.values():
+            stopped.add(server)
 
     def _listen(self, name: str) -> None:
         """Listen again; once what it still does is done."""
@@ -541,6 +558,18 @@ def test_what_a_peer_announced_is_forgotten_when_it_does_not_serve_it_any_more()
     assert run.fabric.run(5, lambda: life.node.outgoing.announced.hosts(LACKED) == ())
 
 
+@given(schedules(stand_still, work), seeds)
+def test_services_that_stand_still_run_nothing_that_was_given_to_others(schedule: list[Event], seed: int) -> None:
+    _promises_hold(schedule, seed)
+
+
+@given(schedules(stand_still, kill, work), seeds)
+def test_services_that_stand_still_while_receivers_are_killed_run_nothing_that_was_given_to_others(
+    schedule: list[Event], seed: int
+) -> None:
+    _promises_hold(schedule, seed)
+
+
 # schedules that once broke a promise, with other latencies each time
 
 SOME = range(60)
@@ -574,6 +603,17 @@ def test_a_sender_whose_receiver_restarts_goes_on_with_the_host_that_has_its_mes
     """Nobody listened on b then, so c got all; now b listens again, and would be next."""
     away = [StopServer("b", finish=True, away_for=1.0), StopServer("b@lvm", finish=True, away_for=1.0), Wait(0.05)]
     _promises_hold([*away, Work((1.5, 4.0)), SendMany("client on a", Kind.CAST, None, 9), Wait(0.3), Kill("a", 1.0)], seed)
+
+
+@pytest.mark.parametrize("seed", SOME[:20])
+def test_a_server_that_stands_still_for_seven_seconds_runs_nothing_twice(seed: int) -> None:
+    calls = [
+        Work((0.0, 0.3)),
+        SendMany("client on b", Kind.CALL, None, 12),
+        SendMany("client on a", Kind.CAST, "b", 3),
+        Wait(0.05),
+    ]
+    _promises_hold([*calls, StandStill("b", 7.0), SendMany("client on a", Kind.CALL, None, 12), Wait(7.0)], seed)
 
 
 # the simulation itself
