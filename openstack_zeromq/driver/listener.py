@@ -126,10 +126,13 @@ class ZmqListener(base.PollStyleListener):  # type: ignore[misc]
         return batch
 
     def stop(self) -> None:
-        """Ask for no more; `poll` drains what is here."""
+        """Ask for no more; `poll` drains what is here.
+
+        The thread that polls may be the one that reads for all, and then only the connection wakes it. So what it is to find is
+        there before that: else it would look in vain, and wait for the next ping."""
         self._stopped = True
-        self._connection.drain(self)
         self._arrived.put(_WAKE)
+        self._connection.drain(self)
 
     def cleanup(self) -> None:
         """Leave the channels; what was never polled goes back."""
