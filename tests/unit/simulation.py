@@ -897,6 +897,15 @@ class Service:
 
     def _work_done(self, consumer: Consumer) -> None:
         consumer.working = False
+        while consumer.arrived and consumer.arrived[0].header.kind in (Kind.CALL, Kind.CAST):
+            begin = self._begin(consumer, consumer.arrived[0].id)
+            if begin is Begin.IN_DOUBT and consumer in self.consumers:
+                consumer.working = True
+                self._after(RETRY_EVERY, lambda: self._work_done(consumer))
+                return
+            if begin is Begin.NOW:
+                break
+            consumer.arrived.popleft()
         if consumer.arrived:
             self._run(consumer, consumer.arrived.popleft())
             self._work(consumer)
@@ -909,12 +918,6 @@ class Service:
             consumer.inbox.give_back(message.id)
             self._answer(consumer.id, AnswerEntry(message.id, Answer.REQUEUED))
             return
-        if header.kind in (Kind.CALL, Kind.CAST):
-            begin = self._begin(consumer, message.id)
-            if begin is Begin.IN_DOUBT and consumer in self.consumers:
-                consumer.arrived.appendleft(message)
-            if begin is not Begin.NOW:
-                return
         consumer.inbox.take(message.id, self.fabric.now)
         self._answer(consumer.id, AnswerEntry(message.id, Answer.TAKEN))
         if header.kind is not Kind.NOTIFY:
