@@ -27,7 +27,7 @@ from openstack_zeromq import descriptors, sockets
 from openstack_zeromq.delivery.bounds import Bounds
 from openstack_zeromq.delivery.channel import Hand
 from openstack_zeromq.delivery.counters import Counter
-from openstack_zeromq.delivery.incoming import CLIENT_BYTES, Reply, Respond
+from openstack_zeromq.delivery.incoming import CLIENT_BYTES, Joined, Reply, Respond
 from openstack_zeromq.delivery.link import Close, Dial, LinkState, Ping
 from openstack_zeromq.delivery.node import Action, Node
 from openstack_zeromq.delivery.origin import RANDOM_BITS, origin
