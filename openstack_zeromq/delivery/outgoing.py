@@ -301,9 +301,16 @@ class Outgoing:
 
     def routes_changed(self, now: float) -> list[OutgoingAction]:
         """The matchmaker knows more: look again for what has no host."""
+        straight = []
+        for message_id in self._unknown.free(self._whereabouts.served_anywhere):
+            pending = self._pending[message_id]
+            if pending.message.header.server and _may_wait(pending.message) and not self._whereabouts.known(pending.key[1]):
+                # Peers announce a topic, not its servers. One message asks them in turn; the others follow it in order.
+                self._stranded.wait(pending.key, pending.arrival, message_id, now)
+            else:
+                straight.append(message_id)
         self._stranded.hurry()
-        known = self._unknown.free(self._whereabouts.served_anywhere)
-        return self._route_all(known, now) + self._ask(now)
+        return self._route_all(straight, now) + self._ask(now)
 
     def survey(self, now: float) -> list[Open]:
         """Open links to all hosts that are known, so that they say what they serve."""

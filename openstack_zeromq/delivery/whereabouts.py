@@ -115,12 +115,13 @@ class Whereabouts:
         return self._with_announced(None if hosts is None else Candidates(hosts), header)
 
     def _with_announced(self, listed: Candidates | None, header: Header) -> Candidates | None:
-        """Put hosts that announce the topic behind those that are listed."""
+        """Put hosts that announce the topic behind those that are listed. Only messages to any server take them in turn: those
+        that one sender has for one server go the same way, and keep their order."""
         announced = self.announced.hosts(header.topic)
         if not announced:
             return listed
         hosts, first, _ = listed or Candidates(())
-        others, place, _ = _in_turn(announced, header)
+        others, place, _ = Candidates(announced) if header.server else _in_turn(announced, header)
         order = dict.fromkeys((*hosts[first:], *hosts[:first], *others[place:], *others[:place]))
         return Candidates(tuple(order), 0, announced=not hosts)
 
