@@ -5,6 +5,7 @@ They run on the control node, also where the package is not installed, so they s
 
 from __future__ import annotations
 
+import base64
 import difflib
 import fnmatch
 import ipaddress
@@ -49,7 +50,7 @@ PLAYBOOK_INPUTS = frozenset(
             "zeromq_redeploy_nodes",
         ),
         *("zeromq_out_nodes", "zeromq_out_state", "zeromq_stores_left"),
-        *("zeromq_removed_nodes", "zeromq_revoked_nodes", "zeromq_local_root", "zeromq_local_node"),
+        *("zeromq_removed_nodes", "zeromq_revoked_nodes", "zeromq_readmitted_nodes", "zeromq_local_root", "zeromq_local_node"),
     }
 )
 
@@ -85,6 +86,35 @@ def public_keys(hosts: Iterable[str], hostvars: Mapping) -> dict[str, list[str]]
     """Node name -> its public keys, of those `hosts` whose keys this run has asked for (role zeromq_receiver, phase keys)."""
     told = {host: hostvars[host].get("__zeromq_receiver_key") or {} for host in hosts}
     return {node_name(host, hostvars): list(found["public_keys"]) for host, found in told.items() if found.get("public_keys")}
+
+
+def revoked(hosts: Iterable[str], hostvars: Mapping) -> dict[str, list[str]]:
+    """Return revoked nodes and their keys. More than half of the other `hosts` refuse keys of such a node, and trust no other key
+    of it. An attacker may own one node, so one node alone decides nothing. playbooks/revoked.yml has asked the `hosts`."""
+    votes = {
+        node_name(host, hostvars): _refused_by(hostvars[host])
+        for host in hosts
+        if not (hostvars[host].get("__zeromq_revoked_file") or {}).get("unreachable")
+    }
+    found = {}
+    for node in sorted({node for refused in votes.values() for node in refused}):
+        others = [refused for voter, refused in votes.items() if voter != node]
+        against = [refused[node] for refused in others if node in refused]
+        if 2 * len(against) > len(others):
+            found[node] = sorted({key for its in against for key in its})
+    return found
+
+
+def _refused_by(facts: Mapping) -> dict[str, list[str]]:
+    """Return the nodes of which this host refuses keys and trusts none, and those keys."""
+    file, folder = (facts.get(name) or {} for name in ("__zeromq_revoked_file", "__zeromq_trusted_files"))
+    trusted = {Path(found["path"]).stem for found in folder.get("files", [])}
+    refused: dict[str, list[str]] = defaultdict(list)
+    for line in base64.b64decode(file.get("content", "")).decode("ascii", "replace").splitlines():
+        node, _, key = line.strip().partition(" ")
+        if key and node != "#" and node not in trusted:
+            refused[node].append(key)
+    return dict(refused)
 
 
 def named(names: str | list[str], hosts: Iterable[str], hostvars: Mapping) -> list[str]:
@@ -262,6 +292,7 @@ class FilterModule:
             "zeromq_faults": faults,
             "zeromq_named": named,
             "zeromq_public_keys": public_keys,
+            "zeromq_revoked": revoked,
             "zeromq_ring": ring,
             "zeromq_unknown_inputs": unknown_inputs,
             "zeromq_unmatched": unmatched,

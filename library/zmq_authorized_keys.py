@@ -53,6 +53,23 @@ options:
     type: list
     elements: str
     default: []
+  revoke:
+    description:
+      - Hosts whose keys, as they are here, are refused from now on.
+      - The keys are remembered in the file C(revoked) beside the directory. No later run trusts them, and no receiver accepts
+        them, until O(readmit) names the host.
+    type: list
+    elements: str
+    default: []
+  readmit:
+    description: Hosts whose revoked keys are forgotten. They are trusted again if O(keys) has them.
+    type: list
+    elements: str
+    default: []
+  revoked:
+    description: Host to its revoked keys as other nodes remember them. They are remembered here, too.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -81,6 +98,11 @@ unknown:
   returned: success
   type: list
   elements: str
+refused:
+  description: Hosts of O(keys) that were left out, because all their keys are revoked.
+  returned: success
+  type: list
+  elements: str
 digest:
   description: The same as C(security.trusted) of M(zmq_receiver_info) once the receiver has seen it.
   returned: success
@@ -92,6 +114,9 @@ ARGUMENT_SPEC = {
     "path": {"type": "path", "default": "/etc/oslo/zeromq/authorized"},
     "keys": {"type": "dict", "required": True, "no_log": False},
     "hosts": {"type": "list", "elements": "str", "default": []},
+    "revoke": {"type": "list", "elements": "str", "default": []},
+    "readmit": {"type": "list", "elements": "str", "default": []},
+    "revoked": {"type": "dict", "default": {}},
 }
 
 
@@ -106,9 +131,12 @@ def main() -> None:
     asked = module.params
     folder = Path(asked["path"])
     try:
-        before = trust.texts(folder)
-        wanted = trust.planned(before, asked["keys"], asked["hosts"])
+        before, remembered = trust.texts(folder), trust.read_revoked(folder)
+        revoked = trust.with_revoked(remembered, before, asked["revoked"], asked["revoke"], asked["readmit"])
+        wanted = trust.planned(before, asked["keys"], asked["hosts"], trust.all_keys(revoked))
         if not module.check_mode:
+            if revoked != remembered:
+                trust.write_revoked(folder, revoked)  # First: a run that ends in between leaves no revoked key trusted.
             trust.write(folder, before, wanted)
         closed = restore_modes(module, folder, wanted)
     except ZeroMQError as fault:
@@ -116,24 +144,31 @@ def main() -> None:
     except OSError as fault:
         module.fail_json(msg=f"{folder}: {fault.strerror}")
     module.exit_json(
-        changed=wanted != before or closed,
+        changed=wanted != before or revoked != remembered or closed,
         written=sorted(host for host, text in wanted.items() if before.get(host) != text),
         removed=sorted(before.keys() - wanted.keys()),
         unknown=sorted(set(asked["hosts"]) - wanted.keys()),
+        refused=sorted(host for host, its in asked["keys"].items() if its and host not in wanted),
         digest=trust.Trust({host: trust.keys_in(text) for host, text in wanted.items()}).digest,
         diff={
-            "before": trust.shown(before),
-            "after": trust.shown(wanted),
+            "before": trust.shown(before) + refusals(remembered),
+            "after": trust.shown(wanted) + refusals(revoked),
             "before_header": str(folder),
             "after_header": str(folder),
         },
     )
 
 
+def refusals(revoked: dict[str, tuple[str, ...]]) -> str:
+    """Return what the diff shows of the revoked keys."""
+    return "".join(f"refused: {line}\n" for line in trust.shown_revoked(revoked).splitlines())
+
+
 def restore_modes(module: AnsibleModule, folder: Path, hosts: Iterable[str]) -> bool:
-    """Let the receiver's user read the folder and the files of `hosts`; True when it could not."""
+    """Let the receiver's user read the folder, the files of `hosts` and the list of revoked keys; True when it could not."""
     changed = False
-    for path, mode in ({folder: "0755"} | {folder / f"{host}.pub": "0644" for host in hosts}).items():
+    files = [*(folder / f"{host}.pub" for host in hosts), trust.revoked_path(folder)]
+    for path, mode in ({folder: "0755"} | dict.fromkeys(files, "0644")).items():
         if path.exists():
             changed = module.set_mode_if_different(str(path), mode, changed)
     return changed

@@ -88,6 +88,11 @@ def write_public(path: Path, keys: tuple[str, ...], host: str) -> None:
     _replace(path, public_text(keys, host), PUBLIC_MODE, None)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write `text`, which holds no secret, into `path`, whole or not at all; everybody may read it."""
+    _replace(path, text, PUBLIC_MODE, None)
+
+
 def public_text(keys: tuple[str, ...], host: str) -> str:
     """What a public file of `host` holds."""
     return "".join([f"# Public key of node {host}: who has its secret half is that node.\n", *(f"{key}\n" for key in keys)])

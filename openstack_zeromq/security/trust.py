@@ -5,7 +5,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,9 @@ from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys
 
 SUFFIX = ".pub"
+REVOKED = "revoked"
+"""A file beside the folder. It lists keys that are refused, whatever the folder holds: in each line a node and a key of it."""
+_REVOKED_HEADER = "# NODE KEY: these keys are refused, whatever authorized/ holds. To trust a key again, remove its line.\n"
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 
 
@@ -62,8 +65,10 @@ def texts(folder: Path) -> dict[str, str]:
     return {path.name.removesuffix(SUFFIX): path.read_text(encoding="ascii", errors="replace") for path in files}
 
 
-def planned(before: Mapping[str, str], wanted: Mapping[str, Sequence[str]], hosts: Iterable[str]) -> dict[str, str]:
-    """What the files should hold: `wanted` keys, and for other `hosts` what they hold `before`. Pure.
+def planned(
+    before: Mapping[str, str], wanted: Mapping[str, Sequence[str]], hosts: Iterable[str], revoked: Container[str] = ()
+) -> dict[str, str]:
+    """Return what the files should hold: `wanted` keys, and for other `hosts` what they hold `before`; no `revoked` key. Pure.
 
     :raises KeyFileError: what is to be written is no key, is another host's, or a host's name is no file name.
     """
@@ -77,7 +82,83 @@ def planned(before: Mapping[str, str], wanted: Mapping[str, Sequence[str]], host
             raise KeyFileError(f"what is given for {host} is no list of public keys (Z85, 40 characters each)")
         after[host] = keys.public_text(tuple(its), host)
     Trust({host: keys_in(text) for host, text in after.items()})
-    return dict(sorted(after.items()))
+    return {host: text for host, old in sorted(after.items()) if (text := _without(old, host, revoked)) is not None}
+
+
+def _without(text: str, host: str, revoked: Container[str]) -> str | None:
+    """Return the text of a public file of `host` without `revoked` keys; None if all its keys are revoked."""
+    its = keys_in(text)
+    good = tuple(key for key in its if key not in revoked)
+    if good == its:
+        return text
+    return keys.public_text(good, host) if good else None
+
+
+def revoked_path(folder: Path) -> Path:
+    """Return the file that lists the keys that are refused, whatever `folder` holds."""
+    return folder.parent / REVOKED
+
+
+def read_revoked(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Return the keys that are refused, by the node that had them; empty when there is no such file.
+
+    :raises KeyFileError: it cannot be read, or a line is not understood. To go on without it would trust a revoked key.
+    """
+    path = revoked_path(folder)
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    except OSError as exc:
+        raise KeyFileError(f"{path}: {exc.strerror}; let everybody read it") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for number, line in enumerate(lines, 1):
+        host, _, key = line.strip().partition(" ")
+        if not host or host.startswith("#"):
+            continue
+        if not _HOST.fullmatch(host) or not keys.is_key(key):
+            raise KeyFileError(f"{path}: line {number} is not NODE KEY; correct or remove it")
+        found[host] = (*found.get(host, ()), key)
+    return found
+
+
+def write_revoked(folder: Path, revoked: Mapping[str, Iterable[str]]) -> None:
+    """Write the keys to refuse, by node, into the file beside `folder`.
+
+    :raises KeyFileError: the file cannot be written.
+    """
+    keys.write_text(revoked_path(folder), _REVOKED_HEADER + shown_revoked(revoked))
+
+
+def shown_revoked(revoked: Mapping[str, Iterable[str]]) -> str:
+    """Return a line for each key, as the file has them."""
+    return "".join(f"{host} {key}\n" for host, its in sorted(revoked.items()) for key in its)
+
+
+def with_revoked(
+    remembered: Mapping[str, Iterable[str]],
+    texts_: Mapping[str, str],
+    others: Mapping[str, Iterable[str]],
+    revoke: Iterable[str],
+    readmit: Iterable[str],
+) -> dict[str, tuple[str, ...]]:
+    """Return the keys to refuse: those `remembered` here and by `others`, and those that hosts to `revoke` have in `texts_`, but
+    none of hosts to `readmit`. Pure.
+
+    :raises KeyFileError: `others` holds what is no host with its keys.
+    """
+    for host, its in others.items():
+        if not _HOST.fullmatch(host) or not all(isinstance(key, str) and keys.is_key(key) for key in its):
+            raise KeyFileError(f"what other nodes refuse of {host!r} is no list of public keys (Z85, 40 characters each)")
+    sources = (remembered, others, {host: keys_in(texts_[host]) for host in revoke if host in texts_})
+    hosts = {host for source in sources for host in source} - set(readmit)
+    merged = {host: tuple(dict.fromkeys(key for source in sources for key in source.get(host, ()))) for host in sorted(hosts)}
+    return {host: its for host, its in merged.items() if its}
+
+
+def all_keys(revoked: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """Return the keys of all nodes."""
+    return frozenset(key for its in revoked.values() for key in its)
 
 
 def write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:

@@ -13,13 +13,13 @@ but is not there on every file system, and has limits of its own that need the s
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.security import keys
-from openstack_zeromq.security.trust import SUFFIX, Trust, is_key_file
+from openstack_zeromq.security.trust import SUFFIX, Trust, all_keys, is_key_file, read_revoked, revoked_path
 
 MOST_FILES = 20_000
 """More than any fabric has nodes: such a folder is another one."""
@@ -67,8 +67,10 @@ class TrustFolder:
     def __init__(self, folder: Path) -> None:
         self.path = folder
         self._folder_stamp = _stamp(folder)
+        self._revoked_stamp = _stamp(revoked_path(folder))
+        self._revoked = all_keys(read_revoked(folder))
         self._files = _whole(folder)
-        self.trust = _as_it_stands(self._files)
+        self.trust = _as_it_stands(self._files, self._revoked)
         self.problem = ""
         self._found = _Found(self.trust, "")
         self._broken: list[str] = []
@@ -78,11 +80,13 @@ class TrustFolder:
     def look(self, now: float, everything: bool = False) -> bool:
         """Read the files that changed; True when `take` has something new. `now`: seconds, monotonic. `everything`: also what was
         written in its place, at once."""
-        stamp = _stamp(self.path)
-        if self._settled and stamp == self._folder_stamp and now < self._all_due and not everything and not self._mended():
+        stamp, revoked_stamp = _stamp(self.path), _stamp(revoked_path(self.path))
+        same = stamp == self._folder_stamp and revoked_stamp == self._revoked_stamp
+        if self._settled and same and now < self._all_due and not everything and not self._mended():
             return False
         before, began = self._found, time.thread_time()
         try:
+            revoked = all_keys(read_revoked(self.path))
             files, changed = _scan(self.path, self._files)
         except (OSError, KeyFileError) as exc:
             why = f"{self.path}: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
@@ -90,11 +94,13 @@ class TrustFolder:
             self._found = before._replace(problem=f"{why}; until it can be read trust stays as it was")
         else:
             # Two changes may have one stamp, which is as coarse as the clock's tick: after a change everything is compared again.
-            self._settled = not changed and stamp == self._folder_stamp
+            self._settled = not changed and same
+            changed = changed or revoked != self._revoked
             self._folder_stamp, self._files = stamp, files
+            self._revoked_stamp, self._revoked = revoked_stamp, revoked
             if changed or before.problem:
                 self._broken = [host for host, file in files.items() if file.problem][:_WATCHED_BROKEN]
-                self._found = _arranged(files, before.trust)
+                self._found = _arranged(files, before.trust, revoked)
         self._all_due = now + max(_ALL_EVERY, (time.thread_time() - began) / _SHARE)
         return self._found != before
 
@@ -114,7 +120,7 @@ def read(folder: Path) -> Trust:
 
     :raises KeyFileError: it cannot be read, one of its files is no key file, or two hosts have one key.
     """
-    return _as_it_stands(_whole(folder))
+    return _as_it_stands(_whole(folder), all_keys(read_revoked(folder)))
 
 
 def _whole(folder: Path) -> _Files:
@@ -157,15 +163,16 @@ def _read(path: Path, stamp: _Stamp | None, before: tuple[str, ...]) -> _File | 
         return _File(stamp, before, str(exc)) if path.exists() else None
 
 
-def _as_it_stands(files: _Files) -> Trust:
+def _as_it_stands(files: _Files, revoked: Container[str]) -> Trust:
     """:raises KeyFileError: one of `files` is no key file, or two hosts have one key."""
     for file in files.values():
         if file.problem:
             raise KeyFileError(file.problem)
-    return Trust({host: file.keys for host, file in sorted(files.items())})
+    good = {host: tuple(key for key in file.keys if key not in revoked) for host, file in sorted(files.items())}
+    return Trust({host: its for host, its in good.items() if its})
 
 
-def _arranged(files: _Files, before: Trust) -> _Found:
+def _arranged(files: _Files, before: Trust, revoked: Container[str]) -> _Found:
     """Trust as far as `files` give it, and why not further. A key that several claim belongs to the one that had it `before`, or
     else to the first by name."""
     hosts: dict[str, tuple[str, ...]] = {}
@@ -176,7 +183,9 @@ def _arranged(files: _Files, before: Trust) -> _Found:
     for host, file in sorted(files.items()):
         for key in file.keys:
             owners.setdefault(key, host)
-        hosts[host] = mine = tuple(key for key in file.keys if owners[key] == host)
+        mine = tuple(key for key in file.keys if owners[key] == host)
+        if good := tuple(key for key in mine if key not in revoked):
+            hosts[host] = good
         if file.problem:
             problems.append(file.problem)
         problems += [f"{host}{SUFFIX} has the key of {owners[key]}, too" for key in file.keys if key not in mine]

@@ -1,5 +1,6 @@
 """Filters: inventory in, what roles need out."""
 
+import base64
 import configparser
 
 import pytest
@@ -206,3 +207,37 @@ def test_matchmakers_that_would_change_node_by_node_are_told_beside_security():
 
 def test_topics_that_fit_a_pattern_are_not_told():
     assert filters.unmatched(["b", "a", "tmp-1"], ["tmp-*"]) == ["a", "b"]
+
+
+def answer(*lines, trusted=()):
+    """Return what playbooks/revoked.yml registers of a host."""
+    content = base64.b64encode("".join(f"{line}\n" for line in lines).encode()).decode()
+    return {
+        "__zeromq_revoked_file": {"content": content},
+        "__zeromq_trusted_files": {"files": [{"path": f"/etc/oslo/zeromq/authorized/{name}.pub"} for name in trusted]},
+    }
+
+
+SILENT = {"__zeromq_revoked_file": {"unreachable": True, "msg": "no route"}}
+ABSENT = {"__zeromq_revoked_file": {"failed": False, "msg": "file not found: /etc/oslo/zeromq/revoked"}}
+BY_ALL = answer("# NODE KEY: …", "n3 old", trusted=["n1", "n2"])
+
+
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        ({"n1": BY_ALL, "n2": BY_ALL, "n3": ABSENT}, {"n3": ["old"]}),
+        ({"n1": BY_ALL, "n2": BY_ALL, "n3": SILENT}, {"n3": ["old"]}),
+        ({"n1": BY_ALL, "n2.example.com": SILENT, "n3": ABSENT}, {"n3": ["old"]}),
+        ({"n1": BY_ALL, "n2": answer("n3 older", "n3 old"), "n3": ABSENT}, {"n3": ["old", "older"]}),
+        ({"n1": BY_ALL, "n2": BY_ALL, "n3": answer("n1 a", "n2 b")}, {"n3": ["old"]}),
+        ({"n1": ABSENT, "n2": ABSENT, "n3": answer("n1 a", "n2 b")}, {}),
+        ({"n1": BY_ALL, "n2": ABSENT, "n3": ABSENT}, {}),
+        ({"n1": answer("n3 old", trusted=["n1", "n3"]), "n2": answer("n3 old", trusted=["n3"]), "n3": ABSENT}, {}),
+        ({"n1": ABSENT, "n2": ABSENT, "n3": ABSENT}, {}),
+        ({"n3": answer("n3 old")}, {}),
+    ],
+    ids=["all", "it is down", "another is down", "keys", "it says so of others", "one alone", "half", "new key", "none", "limit"],
+)
+def test_a_node_is_revoked_if_most_of_the_others_refuse_it(hosts, found):
+    assert filters.revoked(hosts, hosts) == found

@@ -10,7 +10,7 @@ from zmq.utils import z85
 
 from openstack_zeromq.errors import KeyFileError
 from openstack_zeromq.receiver.trust_watch import LOOK_EVERY, TrustWatch
-from openstack_zeromq.security import keys, trust_folder
+from openstack_zeromq.security import keys, trust, trust_folder
 from openstack_zeromq.security.trust_folder import TrustFolder
 
 MINE, YOURS, OTHER = keys.new(), keys.new(), keys.new()
@@ -199,6 +199,46 @@ def test_a_folder_of_a_large_fabric_costs_little(tmp_path: Path) -> None:
     assert spent(lambda: folder.look(now)) <= 0.5
     assert spent(folder.take) <= 0.05
     assert folder.trust.host_of(MINE.public) == "n1"
+
+
+def test_a_revoked_key_is_refused_though_a_file_holds_it_until_it_is_taken_off_the_list(tmp_path: Path) -> None:
+    """Before: it came back with the next run of the rollout."""
+    place = tmp_path / "authorized"
+    write(place, "n1", MINE.public)
+    keys.write_public(place / "n2.pub", (YOURS.public, OTHER.public), "n2")
+    folder = TrustFolder(place)
+    trust.write_revoked(place, {"n2": (YOURS.public,)})
+    assert looked(folder, everything=False), "within a quarter of a second, as any other change"
+    assert folder.trust.host_of(YOURS.public) is None
+    assert folder.trust.keys_of("n2") == (OTHER.public,)
+    write(place, "n2", YOURS.public)
+    looked(folder)
+    assert folder.trust.keys_of("n2") == ()
+    assert set(TrustFolder(place).trust.hosts) == set(trust_folder.read(place).hosts) == {"n1"}
+    trust.revoked_path(place).write_text("n2 no key")
+    assert not looked(folder, everything=False)
+    assert "revoked: line 1 is not NODE KEY" in folder.problem
+    with pytest.raises(KeyFileError, match="line 1 is not NODE KEY"):
+        TrustFolder(place)
+    trust.revoked_path(place).unlink()
+    assert looked(folder, everything=False)
+    assert folder.trust.host_of(YOURS.public) == "n2"
+
+
+def test_revoked_keys_are_remembered_and_never_planned_until_their_node_is_readmitted() -> None:
+    before = {host: keys.public_text((pair.public,), host) for host, pair in {"n1": MINE, "n2": YOURS}.items()}
+    revoked = trust.with_revoked({}, before, {}, ["n2"], [])
+    assert revoked == {"n2": (YOURS.public,)}
+    wanted = {"n1": [MINE.public], "n2": [YOURS.public]}
+    assert set(trust.planned(before, wanted, ["n1", "n2"], trust.all_keys(revoked))) == {"n1"}
+    fresh = {"n1": [MINE.public], "n2": [OTHER.public]}
+    assert set(trust.planned(before, fresh, ["n1", "n2"], trust.all_keys(revoked))) == {"n1", "n2"}, "a new key is another matter"
+    assert trust.with_revoked({}, {}, revoked, [], []) == revoked, "a new node learns it from the others"
+    assert trust.with_revoked(revoked, before, {}, [], ["n2"]) == {}
+    both = {"n2": keys.public_text((YOURS.public, OTHER.public), "n2")}
+    kept = trust.planned(both, {}, ["n2"], trust.all_keys(revoked))
+    assert trust.keys_in(kept["n2"]) == (OTHER.public,), "the same for keys that are kept"
+    assert trust.with_revoked({}, {"n4": ""}, {"n3": []}, ["n4"], []) == {}, "a host without keys is no entry"
 
 
 # the thread

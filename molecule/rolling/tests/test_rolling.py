@@ -153,6 +153,9 @@ def test_revoked_host_is_cut_off_by_all_others_and_needs_a_new_key_to_come_back(
         assert seen["security"]["trusted_hosts"] == len(FIRST) - 1
     silent = witness.run("%s ping --json --timeout 3 --server %s", ZMQCTL, revoked)
     assert silent.rc != 0
+    left_out = playbook("site.yml")
+    assert f"REVOKED, AND LEFT OUT: {revoked}" in left_out
+    assert not nodes[FIRST[0]].file(f"/etc/oslo/zeromq/authorized/{revoked}.pub").exists
     nodes[revoked].check_output("rm -r /etc/oslo/zeromq")
     playbook("playbooks/scale_out.yml", "-e", f"zeromq_new_nodes={revoked}")
     assert json.loads(witness.check_output("%s ping --json --server %s", ZMQCTL, revoked))["answered_by"] == [revoked]
