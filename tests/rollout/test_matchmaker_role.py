@@ -189,7 +189,7 @@ def test_the_catalogs_ring_is_not_overwritten(role, tmp_path, consul):
             {"zeromq_matchmaker_backend": "catalog", "zeromq_matchmaker_topics": {}},
             "zeromq_matchmaker_catalog_topics is empty",
         ),
-        ({"zeromq_matchmaker_fabric": "a b"}, "zeromq_matchmaker_fabric 1 to 40 letters"),
+        ({"zeromq_matchmaker_fabric": "a b"}, "zeromq_matchmaker_fabric must be 1 to 40 letters"),
     ],
 )
 def test_inputs_that_cannot_work_are_refused(role, tmp_path, variables, message):
