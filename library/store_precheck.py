@@ -206,7 +206,7 @@ def look_at_consul(asked: dict, tls: ssl.SSLContext | None) -> Iterator[str]:
 def ask_consul(asked: dict, tls: ssl.SSLContext | None, url: str) -> list:
     request = urllib.request.Request(url, headers={"X-Consul-Token": asked["token"]} if asked["token"] else {})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=asked["timeout"], context=tls) as answer:  # noqa: S310 - http or https
+        with urllib.request.urlopen(request, timeout=asked["timeout"], context=tls) as answer:  # noqa: S310  # nosec B310
             return list(json.load(answer))
     except urllib.error.HTTPError as fault:
         said = fault.read(200).decode(errors="replace").strip()
