@@ -59,9 +59,9 @@ options:
     elements: path
     default: []
   record_dir:
-    description: Where it is remembered with which files services were started.
+    description: Where it is remembered with which files processes were started. Like them, it need not outlive a reboot.
     type: path
-    default: /var/lib/openstack-zeromq/started
+    default: /run/openstack-zeromq/started
   pending:
     description:
       - Files of O(newer), or units, would be changed by this run.
@@ -118,7 +118,7 @@ ARGUMENT_SPEC = {
     "enabled": {"type": "bool"},
     "files": {"type": "list", "elements": "path", "default": []},
     "newer": {"type": "list", "elements": "path", "default": []},
-    "record_dir": {"type": "path", "default": "/var/lib/openstack-zeromq/started"},
+    "record_dir": {"type": "path", "default": "/run/openstack-zeromq/started"},
     "pending": {"type": "bool", "default": False},
     "restart": {"type": "bool", "default": False},
     "farewell": {"type": "list", "elements": "str", "default": []},
