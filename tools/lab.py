@@ -1,6 +1,7 @@
 """Machines to roll out to: Debian with systemd in podman containers, reached over ssh.
 
     python3 tools/lab.py up [--name lab] [--nodes 5] [--debian 12,13] [--subnet 10.217.91.0/24]
+                            [--hosts controller1.example.com,compute01.example.com]
     python3 tools/lab.py status | reboot | down [--node node4] [--name lab]
 
 A node is what a freshly installed server is: systemd, sshd, python3, apt; nothing of ours. Images are made by
@@ -102,7 +103,8 @@ def main():
         os.environ["CONTAINERS_CONF"] = write_containers_conf()
         lab = Lab(arguments.name)
         if arguments.verb == "up":
-            lab.up(layout(arguments.debian, arguments.nodes), arguments.subnet)
+            count = len(arguments.hosts) if arguments.hosts else arguments.nodes
+            lab.up(layout(arguments.debian, count), arguments.subnet, arguments.hosts)
         elif arguments.verb == "down":
             lab.down(arguments.node)
         elif arguments.verb == "reboot":
@@ -123,6 +125,7 @@ def parse():
     up.add_argument("--nodes", type=int, help="how many (default: as many as --debian has releases)")
     up.add_argument("--debian", default=LAYOUT, help=f"releases of node1, node2, … (default: {LAYOUT}); the last one repeats")
     up.add_argument("--subnet", type=subnet, help=f"their network (default: {SUBNET} for {NAME}, a free one for others)")
+    up.add_argument("--hosts", type=host_names, help="their names, instead of node1, node2, …; with commas between")
     down.add_argument("--node", action="append", help="only this one; may be repeated")
     reboot.add_argument("--node", action="append", help="only this one; may be repeated")
     return parser.parse_args()
@@ -132,6 +135,16 @@ def lab_name(text):
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", text):
         raise argparse.ArgumentTypeError("a lab's name is made of a to z, 0 to 9 and -, and starts with a letter")
     return text
+
+
+def host_names(text):
+    names = text.split(",")
+    for name in names:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*(\.[a-z0-9-]+)*", name):
+            raise argparse.ArgumentTypeError(f"{name!r} is no name of a host")
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError("two hosts have the same name")
+    return names
 
 
 def subnet(text):
@@ -173,17 +186,17 @@ class Lab:
         self.network = f"openstack-zeromq-{name}"
         self.folder = os.path.join(LABS, name)
 
-    def up(self, releases, wanted_subnet):
+    def up(self, releases, wanted_subnet, names=None):
         began = time.monotonic()
         images = have_images(sorted(set(releases)))
         chosen = self.have_network(wanted_subnet)
-        nodes = nodes_of(chosen, releases)
+        nodes = nodes_of(chosen, releases, names)
         here = {node.name: node for node in self.nodes()}
         for node in nodes:
             if node.name in here and here[node.name].debian != node.debian:
                 found = here[node.name].debian
                 raise LabError(f"{node.name} has Debian {found}, not {node.debian}: {self.again(f' --node {node.name}')}")
-        everyone = sorted({**here, **{node.name: node for node in nodes}}.values(), key=number)
+        everyone = sorted({**here, **{node.name: node for node in nodes}}.values(), key=by_address)
         self.write_folder(everyone)
         for node in nodes:
             if node.name not in here:
@@ -195,7 +208,7 @@ class Lab:
         fresh = len(set(nodes) - set(here.values()))
         told = f"{fresh} new" if fresh else "nothing to make"
         say(f"{len(nodes)} nodes of {chosen}, {told}, {time.monotonic() - began:.0f} s")
-        say(f"look into one: ssh -F {os.path.relpath(self.folder)}/ssh_config node1")
+        say(f"look into one: ssh -F {os.path.relpath(self.folder)}/ssh_config {nodes[0].name}")
 
     def down(self, names):
         nodes = self.nodes()
@@ -250,7 +263,7 @@ class Lab:
         ).split()
         found = [inspect(name) for name in listed]
         refuse_anothers(self.name, found)
-        return sorted(map(described, found), key=number)
+        return sorted(map(described, found), key=by_address)
 
     def have_network(self, wanted):
         """The subnet of this lab's network, which is made when missing."""
@@ -366,11 +379,11 @@ def refuse_anothers(lab, containers):
         raise LabError(f"the lab {lab} belongs to {owner}: work there, or choose another --name")
 
 
-def nodes_of(network, releases):
-    return [
-        Node(f"node{index}", str(network.network_address + FIRST_ADDRESS + index - 1), release)
-        for index, release in enumerate(releases, start=1)
-    ]
+def nodes_of(network, releases, names=None):
+    """The nodes of these releases, with the first addresses of the network: those that `names` names, or node1, node2, …"""
+    names = names or [f"node{index}" for index in range(1, len(releases) + 1)]
+    addresses = (str(network.network_address + FIRST_ADDRESS + index) for index in range(len(names)))
+    return [Node(*facts) for facts in zip(names, addresses, releases, strict=True)]
 
 
 def hardware_address(node):
@@ -378,8 +391,8 @@ def hardware_address(node):
     return ":".join(f"{byte:02x}" for byte in (2, 0, *ipaddress.ip_address(node.address).packed))
 
 
-def number(node):
-    return int(node.name.removeprefix("node"))
+def by_address(node):
+    return ipaddress.ip_address(node.address)
 
 
 # --- what a lab's folder holds -------------------------------------------------------------------------------
@@ -387,7 +400,9 @@ def number(node):
 
 def hosts_file(nodes):
     """Each node's /etc/hosts: names resolve without a server."""
-    return "".join(["127.0.0.1\tlocalhost\n", *(f"{node.address}\t{node.name}\n" for node in nodes)])
+    short = {node: node.name.partition(".")[0] for node in nodes}
+    names = {node: node.name if short[node] == node.name else f"{node.name} {short[node]}" for node in nodes}
+    return "".join(["127.0.0.1\tlocalhost\n", *(f"{node.address}\t{names[node]}\n" for node in nodes)])
 
 
 def ssh_config(folder, nodes):

@@ -23,7 +23,7 @@ from rich.markup import escape
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LOGS = CHECKOUT / ".build" / "molecule"
-LONGEST_FIRST = ("rolling", "catalog", "default", "other", "redis", "local")
+LONGEST_FIRST = ("rolling", "example", "catalog", "default", "other", "redis", "local")
 WIDTH = 200  # columns of what goes to the log: molecule wraps at that
 SHOWN = 25  # lines of each fault
 

@@ -145,6 +145,19 @@ def test_ssh_knows_every_node_before_the_first_connection(lab, nodes):
     assert lab.hosts_file(nodes).splitlines()[-1] == f"{nodes[-1].address}\t{nodes[-1].name}"
 
 
+def test_a_lab_can_have_the_names_of_another_inventory(lab):
+    names = lab.host_names("controller1.example.com,compute01.example.com")
+    made = lab.nodes_of(ipaddress.ip_network("10.0.0.0/24"), lab.layout("12", len(names)), names)
+    assert [(node.name, node.address) for node in made] == [(names[0], "10.0.0.11"), (names[1], "10.0.0.12")]
+    assert "10.0.0.12\tcompute01.example.com compute01\n" in lab.hosts_file(made)
+
+
+@pytest.mark.parametrize("text", ["", "Node_1", "a,b c", "a,a"])
+def test_names_that_no_host_could_have_are_refused(lab, text):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"no name of a host|the same name"):
+        lab.host_names(text)
+
+
 def test_machines_keep_their_hardware_address_over_a_reboot(lab, nodes):
     addresses = [lab.hardware_address(node) for node in nodes]
     assert addresses[0] == "02:00:0a:d9:5b:0b"
