@@ -399,10 +399,9 @@ def by_address(node):
 
 
 def hosts_file(nodes):
-    """Each node's /etc/hosts: names resolve without a server."""
-    short = {node: node.name.partition(".")[0] for node in nodes}
-    names = {node: node.name if short[node] == node.name else f"{node.name} {short[node]}" for node in nodes}
-    return "".join(["127.0.0.1\tlocalhost\n", *(f"{node.address}\t{names[node]}\n" for node in nodes)])
+    """Each node's /etc/hosts: names, and their first labels, resolve without a server."""
+    names = {node: dict.fromkeys([node.name, *node.name.split(".")[:1]]) for node in nodes}
+    return "".join(["127.0.0.1\tlocalhost\n", *(f"{node.address}\t{' '.join(names[node])}\n" for node in nodes)])
 
 
 def ssh_config(folder, nodes):

@@ -50,6 +50,11 @@ class SharedQueue:
         return not self._consumers
 
     @property
+    def waits(self) -> bool:
+        """Is there a message that nobody holds?"""
+        return bool(self._waiting)
+
+    @property
     def depth(self) -> int:
         """Messages here that nobody has taken."""
         return len(self._waiting) + sum(len(consumer.holding) for consumer in self._consumers.values())
@@ -174,6 +179,10 @@ class Copies:
     def takers(self) -> list[ConsumerId]:
         """Consumers that want a copy of what comes now."""
         return [consumer for consumer, queue in self._queues.items() if queue.consumers]
+
+    def waiting(self) -> list[ConsumerId]:
+        """Consumers for which a message waits that they do not hold yet."""
+        return [consumer for consumer, queue in self._queues.items() if queue.waits]
 
     def queue(self, consumer: ConsumerId) -> SharedQueue:
         """The consumer's own queue, made when it has none."""

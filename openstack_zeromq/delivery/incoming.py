@@ -281,11 +281,9 @@ class Incoming:
     def tick(self, now: float) -> list[IncomingAction]:
         """Give up what expired; after the grace, deliver what was kept back."""
         actions = self._deliver_kept(now)
-        for channel, queue in list(self._channels.items()):
-            lanes: list[Lane] = [*queue.takers()] if isinstance(queue, Copies) else [channel]
-            for lane in lanes:
-                for message in self._queue(lane).drop(_expired(now)):
-                    actions += self._close(message.id, lane, Answer.EXPIRED, now)
+        for lane in self._lanes_with_waiting():
+            for message in self._queue(lane).drop(_expired(now)):
+                actions += self._close(message.id, lane, Answer.EXPIRED, now)
         self._refusals.tick(now)
         for message_id in [message_id for message_id, (_, until) in self._begun_by_lost.items() if until <= now]:
             del self._begun_by_lost[message_id]
@@ -499,6 +497,15 @@ class Incoming:
 
     def _lane(self, consumer: ConsumerId, channel: Channel) -> Lane:
         return consumer if channel.role is Role.FANOUT else channel
+
+    def _lanes_with_waiting(self) -> list[Lane]:
+        lanes: list[Lane] = []
+        for channel, queue in self._channels.items():
+            if isinstance(queue, Copies):
+                lanes += queue.waiting()
+            elif queue.waits:
+                lanes.append(channel)
+        return lanes
 
     def _queue(self, lane: Lane) -> SharedQueue:
         """The queue of a lane that is here."""

@@ -413,7 +413,8 @@ class Outgoing:
                 return [*asked, *self._wait_for_survey(pending)]
             return self._finish(pending, Answer.NOROUTE, "nobody listens", now)
         if header.kind is Kind.NOTIFY and not header.server:
-            self._unconsumed.found_nobody(pending.key[:2], now, sure=all(host in pending.tried for host in hosts))
+            sure = self._whereabouts.known(pending.key[1]) and all(host in pending.tried for host in hosts)
+            self._unconsumed.found_nobody(pending.key[:2], now, sure=sure)
         pending.tried = ()
         if pending.parent and not hosts:
             return self._finish(pending, Answer.TAKEN, "", now)  # there is no such pool any more

@@ -41,7 +41,7 @@ from openstack_zeromq.wire import NO_ID, Answer, AnswerEntry, Flag, Header, Kind
 EXCHANGE = "nova"
 TTL = 300.0
 REMEMBER = 900.0
-TICK = 0.05
+TICK = 0.1
 PING_EVERY = 0.5
 SILENCE = 3.0
 RETRY_EVERY = 0.02
@@ -572,7 +572,7 @@ class Service:
         self._stands_still_until = 0.0
         fabric.services[name] = self
         self._after(fabric.random.uniform(0, PING_EVERY), self._look_after)
-        self._after(RETRY_EVERY, self._retry)
+        self._retries = False
 
     # what the application does
 
@@ -657,6 +657,7 @@ class Service:
             self._post(stream, letter)
         else:
             stream.early.setdefault(letter.key, deque()).append(letter)
+            self._retry_soon()
 
     def _room(self, stream: Stream, letter: Letter) -> bool:
         key = (EXCHANGE if letter.topic else "", *letter.key)
@@ -713,10 +714,16 @@ class Service:
                 if not early:
                     del stream.early[key]
 
+    def _retry_soon(self) -> None:
+        """Time and again, as long as something was refused or had no room."""
+        if not self._retries and any(stream.early or stream.outbox.refused for stream in self.streams.values()):
+            self._retries = True
+            self._after(RETRY_EVERY, self._retry)
+
     def _retry(self) -> None:
-        self._after(RETRY_EVERY, self._retry)
-        if any(stream.early or stream.outbox.refused for stream in self.streams.values()):
-            self._tick()
+        self._retries = False
+        self._tick()
+        self._retry_soon()
 
     def _tick(self) -> None:
         for stream in self.streams.values():
@@ -739,6 +746,7 @@ class Service:
             for stream in self.streams.values():
                 stream.outbox.answered(entry, self.fabric.now)
         self._post_early()
+        self._retry_soon()
 
     def _reply_arrived(self, frame: bytes, body: bytes) -> None:
         header = Message.read(frame, body, self.fabric.now).header

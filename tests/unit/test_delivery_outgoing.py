@@ -439,6 +439,18 @@ def test_nothing_is_dropped_while_a_host_that_may_have_a_listener_restarts() -> 
     assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR)) == [(1, Answer.EXPIRED), (3, Answer.ACCEPTED)]
 
 
+def test_while_the_matchmaker_is_silent_the_refusal_of_a_peer_that_announced_the_topic_drops_nothing() -> None:
+    """It has a pool only, perhaps; the hosts with listeners are those that the matchmaker would list."""
+    world = World(Bounds(2, 1000), b=UP)
+    world.topic_hosts = None
+    world.out.announces("b", frozenset({"compute"}))
+    for sequence in (1, 2):
+        world.out.accept(CLIENT, message(sequence, Kind.NOTIFY), 0.0)
+        world.out.answered("b", said(sequence, Answer.NOROUTE), 0.0)
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR - 1)) == [(3, Answer.BUSY)]
+    assert told(world.out.accept(CLIENT, message(3, Kind.NOTIFY), AWAY_FOR)) == [(1, Answer.EXPIRED), (3, Answer.ACCEPTED)]
+
+
 def test_that_a_topic_is_unconsumed_is_known_until_a_listener_takes_something_though_a_host_goes_away() -> None:
     world = World(Bounds(2, 1000), b=UP)
     for sequence in (1, 2):
