@@ -100,7 +100,7 @@ class Whereabouts:
         if hosts is None and header.flags & Flag.RESENT:
             return None  # a former receiver may have sent it elsewhere: its turn tells where once the hosts are known
         if not hosts and self._serves(Channel(Role.TOPIC, header.exchange, header.topic)):
-            return Candidates((self._name,))
+            return Candidates((self._name,), announced=True)
         return self._with_announced(None if hosts is None else _in_turn(hosts, header), header)
 
     def _directed(self, header: Header) -> Candidates | None:

@@ -365,6 +365,18 @@ def test_what_may_be_at_a_host_that_drains_is_sent_there_again() -> None:
     assert sent(other.out.accept(CLIENT, message(1, turn=1, flags=Flag.RESENT), 0.0)) == [(first, 1)]
 
 
+@pytest.mark.parametrize("listed", [None, ()])
+def test_the_sender_is_told_at_once_that_its_own_node_has_its_message_though_no_matchmaker_lists_it(
+    listed: tuple[str, ...] | None,
+) -> None:
+    """The next receiver may know the topic's hosts, and would send it to one of those."""
+    world = World()
+    world.topic_hosts = listed
+    world.here.add(TOPIC)
+    [accepted] = [action for action in world.out.accept(CLIENT, message(1, Kind.CALL), 0.0) if isinstance(action, Tell)]
+    assert (accepted.entry.reason, accepted.urgent) == ("a", True)
+
+
 # notifications that nothing consumes
 
 
