@@ -138,7 +138,7 @@ def ring(
 ) -> dict[str, list[str]]:
     """Return topic -> node names, out of topic -> inventory group, or node, or a list of them, without hosts that are `leaving`.
 
-    :raises AnsibleFilterError: a topic names a group that the inventory lacks.
+    :raises AnsibleFilterError: a topic names what is no group and no node of the inventory.
     """
     hosts: dict[str, list[str]] = {}
     gone = set(leaving)
@@ -148,8 +148,8 @@ def ring(
         for group in [served_by] if isinstance(served_by, str) else served_by:
             if group not in groups and group not in nodes:
                 raise AnsibleFilterError(
-                    f"zeromq_matchmaker_topics: topic {topic} names the group {group}, which the inventory lacks; "
-                    f"add the group or correct the name (it has: {', '.join(sorted(groups))})"
+                    f"zeromq_matchmaker_topics: topic {topic} names {group}, which is no group and no node of the inventory; "
+                    f"add it, correct the name, or take the topic out (groups: {', '.join(sorted(groups))})"
                 )
             there = groups[group] if group in groups else [nodes[group]]
             members.update(node_name(host, hostvars) for host in there if host not in gone)

@@ -65,7 +65,7 @@ def test_name_that_no_host_has_is_refused():
 
 
 def test_topic_with_a_group_that_is_missing_is_refused():
-    with pytest.raises(AnsibleFilterError, match="topic compute names the group compute, which the inventory lacks"):
+    with pytest.raises(AnsibleFilterError, match="topic compute names compute, which is no group and no node of the inventory"):
         filters.ring({"compute": "compute"}, GROUPS, HOSTVARS)
 
 

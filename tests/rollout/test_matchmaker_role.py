@@ -184,7 +184,7 @@ def test_the_catalogs_ring_is_not_overwritten(role, tmp_path, consul):
             {"zeromq_matchmaker_backend": "consul", "zeromq_matchmaker_consul_mode": "kv", "zeromq_matchmaker_expire": 12.0},
             "zeromq_matchmaker_update (is 15.0)",
         ),
-        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names the group nobody, which the inventory lacks"),
+        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names nobody, which is no group and no node of the inventory"),
         (
             {"zeromq_matchmaker_backend": "catalog", "zeromq_matchmaker_topics": {}},
             "zeromq_matchmaker_catalog_topics is empty",

@@ -96,7 +96,7 @@ def test_nodes_that_cannot_work_are_refused(precheck, root, hosts, message):
         ({"zeromq_receiver_python": "/nowhere/python3"}, "set zeromq_receiver_python to one of 3.11 or newer"),
         ({"zeromq_receiver_security": "rot13"}, "value of zeromq_receiver_security must be one of: curve, none, got: rot13"),
         ({"zeromq_receiver_extra_options": {"DEFAULT": "debug"}}, "zeromq_receiver_extra_options section -> option -> value"),
-        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names the group nobody, which the inventory lacks; add the group"),
+        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names nobody, which is no group and no node of the inventory; add it"),
         ({"zeromq_matchmaker_topics": {"t": []}}, "nobody serves t; put hosts into the group"),
         (
             {"zeromq_matchmaker_topics": {"zmq-probe": "zeromq"}},

@@ -84,6 +84,42 @@ def test_a_node_that_listens_everywhere_asks_the_store_for_its_address(any_redis
     assert reader.problem + node.problem == ""
 
 
+def test_two_machines_of_one_name_are_not_merged_the_first_is_refused_and_both_say_so(
+    any_redis: RedisServer, make_node: MakeNode
+) -> None:
+    """n2.east.example.com and n2.west.example.com are both n2 by default."""
+    reader = make_node(any_redis, "reader", {})
+    east = make_node(any_redis, "n2", {"compute": ["n2"]}, zmq_address="192.0.2.1", zmq_target_update=1, zmq_target_expire=3)
+    reader.finds("compute", "n2")
+    west = make_node(any_redis, "n2", {"volume": ["n2"]}, zmq_address="192.0.2.2", zmq_target_update=1, zmq_target_expire=3)
+    eventually(lambda: "at 192.0.2.2 port 9501, registers as n2, too" in east.problem, within=5)
+    eventually(lambda: "at 192.0.2.1 port 9501, registers as n2, too" in west.problem, within=8)
+    assert "give each an rpc_zmq_host of its own" in east.problem
+    reader.finds("volume", "n2")
+    assert endpoint_of(reader, "n2") == "192.0.2.2"
+    west.close()
+    eventually(lambda: not east.problem, within=10)
+    reader.finds("compute", "n2")
+    assert endpoint_of(reader, "n2") == "192.0.2.1"
+
+
+def test_a_receiver_that_was_restarted_or_moved_is_no_second_machine(any_redis: RedisServer, make_node: MakeNode) -> None:
+    reader = make_node(any_redis, "reader", {})
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.3"):
+        node = make_node(any_redis, "n2", {"compute": ["n2"]}, zmq_address=address, zmq_target_update=1, zmq_target_expire=3)
+        reader.finds("compute", "n2", within=5)
+        eventually(lambda at=address: endpoint_of(reader, "n2") == at, within=5)
+        assert not node.problem
+        node.close()
+
+
+def endpoint_of(reader: Node, host: str) -> str:
+    """The address where `host` is dialled."""
+    reader.matchmaker.refresh()
+    endpoint = reader.matchmaker.endpoint(host)
+    return "" if endpoint is None else endpoint.address
+
+
 def test_the_address_is_that_of_the_own_connection(any_redis: RedisServer, tmp_path: Path, fabric_name: str) -> None:
     """Among those of others, which Redis 6.0 shows with it."""
 

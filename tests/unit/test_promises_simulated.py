@@ -609,7 +609,9 @@ def test_a_sender_whose_receiver_restarts_goes_on_with_the_host_that_has_its_mes
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_call_that_stayed_on_its_node_before_the_matchmaker_answered_does_not_run_again_when_the_receiver_dies(seed: int) -> None:
+def test_a_call_that_stayed_on_its_node_before_the_matchmaker_answered_does_not_run_again_when_the_receiver_dies(
+    seed: int,
+) -> None:
     _promises_hold([SendMany("client on b", Kind.CALL, None, 1), Wait(0.01), Kill("b", 0.01)], seed)
 
 

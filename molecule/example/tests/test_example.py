@@ -3,7 +3,6 @@
 # ruff: noqa: S101, S603 - as in tests/
 
 import json
-import re
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ SERVED = {
     "compute": "compute01",
     "cinder-scheduler": "controller2",
     "cinder-volume": "storage1",
-    "cinder-backup": "storage1",
+    "cinder-backup": "storage3",
 }
 """A host that serves each topic: what the inventory's groups say."""
 
@@ -33,19 +32,15 @@ def compute(nodes):
     return nodes["compute01.example.com"]
 
 
-def test_the_inventory_is_the_shipped_one_but_for_the_number_of_hosts():
+def test_the_inventory_is_the_shipped_one_but_for_the_number_of_computes():
     for path in (CHECKOUT / "inventories" / "example" / "group_vars").iterdir():
         assert (LAB / "inventory" / "group_vars" / path.name).read_bytes() == path.read_bytes()
     shipped = (CHECKOUT / "inventories" / "example" / "hosts.yml").read_text()
-    shrunk = (
-        re.sub(r"(?m)^ *storage[23]\..*\n", "", shipped)
-        .replace("storage[1:3]", "storage1")
-        .replace("compute[01:20]", "compute01")
-    )
+    shrunk = shipped.replace("compute[01:20]", "compute01")
     assert (LAB / "inventory" / "hosts.yml").read_text() == shrunk
 
 
-@pytest.mark.parametrize("caller", ["controller1.example.com", "compute01.example.com", "storage1.example.com"])
+@pytest.mark.parametrize("caller", ["controller1.example.com", "compute01.example.com", "storage2.example.com"])
 def test_messages_arrive_at_every_service(nodes, caller):
     for topic, server in SERVED.items():
         for whom in (f"--server {server}", ""):

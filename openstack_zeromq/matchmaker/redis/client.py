@@ -34,12 +34,14 @@ class State(NamedTuple):
 
 class Prospect(NamedTuple):
     """What a script says of the hosts: whether the node is registered; seconds until the first host expires (None: there is
-    none), how many there are, and which keys could not be read or written, and why."""
+    none), how many there are, which keys could not be read or written, and why, and the address of another machine that registers
+    under the same name (empty: there is none)."""
 
     renewed: bool
     first: float | None
     hosts: int
     broken: list[str]
+    rival: str
 
 
 class Everything(NamedTuple):
@@ -67,6 +69,8 @@ class RedisClient:
         self._bury = self._redis.register_script(schema.BURY)
         self._turn = asyncio.Lock()
         self._address = ""
+        self._process = secrets.token_hex(8)
+        self._registered = False
 
     @property
     def name(self) -> str:
@@ -163,9 +167,12 @@ class RedisClient:
             address = registration.address or await self._own_address()
         ttl = round(self._settings.target_expire * 1000)
         arguments: list[str | int] = [registration.host, ttl, ttl * _LONGEST, secrets.token_hex(8)]
+        arguments += [self._process, f"{address} port {registration.port}", int(self._registered)]
         for topic, servers in sorted(registration.topics.items()):
             arguments += [topic, json.dumps([address, registration.port, sorted(servers)])]
-        return await self._run(self._beat, arguments)
+        prospect = await self._run(self._beat, arguments)
+        self._registered |= prospect.renewed
+        return prospect
 
     async def bury(self) -> Prospect:
         """Remove the dead."""
@@ -175,10 +182,10 @@ class RedisClient:
 
     async def _run(self, script: AsyncScript, arguments: list[str | int]) -> Prospect:
         async with self._turn:
-            renewed, first, hosts, broken = await script(keys=[self._prefix], args=arguments)
+            renewed, first, hosts, broken, rival = await script(keys=[self._prefix], args=arguments)
         if any("READONLY" in text(why) for why in broken):
             await self._redis.connection_pool.disconnect()  # it was the master once: the next connection asks for the present one
-        return Prospect(bool(renewed), first / 1000 if first >= 0 else None, hosts, sorted(map(text, broken)))
+        return Prospect(bool(renewed), first / 1000 if first >= 0 else None, hosts, sorted(map(text, broken)), text(rival))
 
     async def _own_address(self) -> str:
         """The address that the store sees; not one that only this machine can reach."""

@@ -9,7 +9,9 @@
     hosts              sorted set: host -> when it expires
     beaten             when a node said last that it is there, in ms of the server's clock
     spared             until when nobody is buried: nobody had beaten for long, or the clock jumped, so the living come first
-    host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL)
+    host:<host>        hash: ttl (ms), heard (ms of the server's clock), topics (separated by NUL), by (the process that
+                       registers it), at (its address), rival (the address of another machine of that name), disputed (when it
+                       was refused last)
     changes:<topic>    channel: JSON [epoch, generation, what, host, member]; what is + (here, or changed), - (died) or < (left)
 
 The scripts are not pure functions of their keys, so one prefix must lie on one server: the braces see to that in a cluster.
@@ -103,13 +105,33 @@ local function shorten(most)
     end
 end
 
-local function reply()
+-- Two machines of one name would be taken for one. A process that was registered and finds another one in its place, elsewhere
+-- and alive, is refused; the other one learns of it.
+local function refused(host, by, at, registered)
+    local other = try('HMGET', 'host:' .. host, 'by', 'at') or {}
+    if registered ~= '1' or not other[1] or other[1] == by or other[2] == at then
+        return nil
+    end
+    if (tonumber(try('ZSCORE', 'hosts', host) or '') or 0) <= now then
+        return nil
+    end
+    try('HSET', 'host:' .. host, 'rival', at, 'disputed', now)
+    return other[2]
+end
+
+local function rival(host, at)
+    local facts = try('HMGET', 'host:' .. host, 'rival', 'disputed') or {}
+    return facts[1] and facts[1] ~= at and now - tonumber(facts[2]) < 60000 and facts[1] or ''
+end
+
+local function reply(rival)
     local first = try('ZRANGE', 'hosts', 0, 0, 'WITHSCORES') or {}
     local complaints = {}
     for key, why in pairs(broken) do
         complaints[#complaints + 1] = prefix .. key .. ': ' .. why
     end
-    return {renewed and 1 or 0, first[2] and math.max(0, math.ceil(first[2] - now)) or -1, try('ZCARD', 'hosts') or 0, complaints}
+    local soonest = first[2] and math.max(0, math.ceil(first[2] - now)) or -1
+    return {renewed and 1 or 0, soonest, try('ZCARD', 'hosts') or 0, complaints, rival or ''}
 end
 """
 
@@ -117,6 +139,11 @@ BEAT = (
     _COMMON
     + """
 local host, ttl, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local by, at = ARGV[5], ARGV[6]
+local other = refused(host, by, at, ARGV[7])
+if other then
+    return reply(other)
+end
 spare(ttl)
 if not renewed then
     return reply()
@@ -128,7 +155,7 @@ end
 
 local served = {}
 local names = {}
-for place = 5, #ARGV, 2 do
+for place = 8, #ARGV, 2 do
     local topic, member = ARGV[place], ARGV[place + 1]
     served[topic] = true
     names[#names + 1] = topic
@@ -148,16 +175,17 @@ for topic in topics_of(host) do
     end
 end
 try('ZADD', 'hosts', now + ttl, host)
-try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now, 'topics', table.concat(names, '\\0'))
+try('HSET', 'host:' .. host, 'ttl', ttl, 'heard', now, 'topics', table.concat(names, '\\0'), 'by', by, 'at', at)
 shorten(most)
 bury_the_dead()
-return reply()
+return reply(rival(host, at))
 """
 )
-"""KEYS: prefix. ARGV: host, ttl (ms), the longest ttl that is believed (ms), an epoch for an empty store, then topic, member, …
+"""KEYS: prefix. ARGV: host, ttl (ms), the longest ttl that is believed (ms), an epoch for an empty store, a name of this process,
+its address with the port, whether it was registered before (1, 0), then topic, member, …
 
-Returns whether the node is registered (1, 0), ms until the first host expires (-1: there is none), how many hosts there are, and
-what was wrong with which keys."""
+Returns whether the node is registered (1, 0), ms until the first host expires (-1: there is none), how many hosts there are,
+what was wrong with which keys, and the address of another machine that registers under this name (or nothing)."""
 
 BURY = (
     _COMMON

@@ -46,6 +46,11 @@ class RedisStore(Store):
     async def beat(self, registration: Registration) -> None:
         prospect = await self._guarded(self._client.beat(registration))
         self._attend(prospect)
+        if prospect.rival:
+            raise StoreError(
+                f"{self.name}: another machine, at {prospect.rival}, registers as {registration.host}, too;"
+                " give each an rpc_zmq_host of its own"
+            )
         if prospect.broken:
             why = f"{self.name}: {'; '.join(prospect.broken)}; delete what is not ours, or let this user touch it"
             raise StoreError(why, unwritten=not prospect.renewed)
