@@ -220,6 +220,7 @@ def _drain(systemd: socket.socket) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 def test_two_thousand_hosts_that_are_not_there_hold_up_nobody(make_fabric: Callable[..., Fabric]) -> None:
     """They are dialled a few at a time; and with descriptors for only a third of them there is one for who asks, at any time."""
     fabric = make_fabric(nodes=2, ring=RING, options={"zmq_security": "none"}, start=False)
@@ -239,3 +240,4 @@ def test_two_thousand_hosts_that_are_not_there_hold_up_nobody(make_fabric: Calla
     assert status is not None
     assert status["links"]["h1999"]["state"] == "down"
     assert status["counters"]["faults"] == 0
+    assert status["counters"]["stalls"] == 0
