@@ -85,11 +85,13 @@ class Inbox:
         """Another consumer may have been given what this one holds."""
         self._doubtful |= dict.fromkeys(message_id for message_id, once in self._holding.items() if once)
 
-    def settle(self, kept: Collection[MessageId] | None) -> None:
-        """The receiver has said what this consumer keeps (None: all); the rest of what is in doubt is another's."""
+    def settle(self, kept: Collection[MessageId] | None, named: Collection[MessageId] = ()) -> None:
+        """The receiver has said what this consumer keeps (None: all). Drop the other calls and casts that are in doubt, or that
+        the consumer `named` when it joined: the receiver gives them to any consumer."""
         if kept is not None:
-            for message_id in [message_id for message_id in self._doubtful if message_id not in kept]:
-                del self._holding[message_id]
+            for message_id in {*self._doubtful, *named}.difference(kept):
+                if self._holding.get(message_id):
+                    del self._holding[message_id]
         self._doubtful.clear()
 
     def take(self, message_id: MessageId, now: float) -> None:

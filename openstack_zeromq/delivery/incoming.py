@@ -174,10 +174,11 @@ class Incoming:
         self, channel: Channel, consumer: ConsumerId, credit: int, holding: Collection[MessageId], now: float
     ) -> list[IncomingAction]:
         """A consumer starts on `channel`; it still works on `holding`, which other consumers must not get, and can hold
-        `credit` messages more. What it names is its own if nobody else can have got it: because it is here already, because
-        messages were kept back for it since the predecessor's end, or because it gets copies of its own."""
+        `credit` messages more. What it names is its own if nobody else can have got it: because messages were kept back for it
+        since the predecessor's end, or because it gets copies of its own. Of one that is here already it is known what it holds;
+        what it names was true before the answer to its first JOIN reached it, and may be dropped by now."""
         keeps, named = self._keeps(channel, consumer, now), holding
-        if keeps is Keeps.NONE:
+        if keeps is not Keeps.NAMED:
             credit, holding = credit + len(holding), ()
         begun = tuple(message_id for message_id in named if self._begun_by_lost.get(message_id, (None,))[0] == _client(consumer))
         self._joined[consumer] = channel

@@ -309,7 +309,7 @@ class Consuming:
                 consumer.inbox.settle(None)
             else:
                 kept = named if keeps == Keeps.NAMED.value else []
-                consumer.inbox.settle({*kept, *_ids(begun)})
+                consumer.inbox.settle({*kept, *_ids(begun)}, named)
             consumer.joined = not any(later > (serial or 0) for later in consumer.named)
         self._decided()
         if consumer.joined:

@@ -116,7 +116,9 @@ def test_what_is_done_on_the_control_node_is_done_as_its_user():
 
 def test_no_task_relies_on_a_variable_that_the_command_line_beats():
     begun = {where: task for where, task in all_tasks() if "ansible_python_interpreter" in task.get("vars", {})}
-    assert [where for where, task in begun.items() if not any("python" in told for told in task.values() if type(told) is dict)] == []
+    assert [
+        where for where, task in begun.items() if not any("python" in told for told in task.values() if type(told) is dict)
+    ] == []
 
 
 FACT = re.compile(

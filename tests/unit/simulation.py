@@ -877,7 +877,7 @@ class Service:
             return
         named = consumer.named.pop(serial, [])
         kept = named if keeps is Keeps.NAMED else []
-        consumer.inbox.settle(None if keeps is Keeps.ALL else {*kept, *begun})
+        consumer.inbox.settle(None if keeps is Keeps.ALL else {*kept, *begun}, named)
         if life.incarnation == self._incarnation and not any(later > serial for later in consumer.named):
             consumer.joined = True
             consumer.named.clear()

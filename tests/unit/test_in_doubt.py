@@ -60,7 +60,23 @@ def test_copies_of_a_fanout_and_notifications_are_never_in_doubt() -> None:
         assert inbox.holding == [ONE]
 
 
+def test_what_a_consumer_named_and_the_receiver_does_not_leave_to_it_is_dropped_though_nothing_was_in_doubt() -> None:
+    """The receiver's grace was over when this consumer joined, and its journal not yet sealed."""
+    inbox = _given(1, 2)
+    inbox.settle({TWO}, named=[ONE, TWO])
+    assert inbox.holding == [TWO]
+    assert inbox.may_begin(TWO) is Begin.NOW
+
+
 # the receiver
+
+
+def test_what_a_consumer_names_again_before_it_heard_the_first_answer_is_given_to_it_when_it_comes() -> None:
+    """It drops it on that answer, and would wait for ever for what it never got again."""
+    node = incoming(expected=[])
+    for _ in range(2):
+        node.join(TOPIC, consumer(1), 0, [ONE], 7.0)
+    assert handed(node.arrive(HERE, message(1), 7.1, 1)) == [(consumer(1), 1)]
 
 
 def test_a_consumer_that_was_given_up_keeps_nothing_of_what_it_names() -> None:

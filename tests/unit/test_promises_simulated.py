@@ -626,6 +626,21 @@ def test_a_server_that_stands_still_for_seven_seconds_runs_nothing_twice(seed: i
     _promises_hold([*calls, StandStill("b", 7.0), SendMany("client on a", Kind.CALL, None, 12), Wait(7.0)], seed)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_server_that_stands_still_for_as_long_as_its_new_receiver_waits_for_it_runs_nothing_that_another_one_runs(
+    seed: int,
+) -> None:
+    """It joins after the grace, and before the receiver has sealed its journal."""
+    sent = [SendMany("b@lvm", Kind.CAST, None, 12), Wait(0.001), Work((1.5, 4.0))]
+    _promises_hold([*sent, StandStill("b", 3.0), Kill("b", 0.003), Wait(7.0)], seed)
+
+
+@pytest.mark.parametrize("seed", [10, 46, 68, *range(10)])
+def test_a_server_that_asks_twice_to_join_gets_again_what_it_dropped_in_between(seed: int) -> None:
+    sent = [Wait(0.01), SendMany("client on b", Kind.CALL, "a", 9), Wait(0.3)]
+    _promises_hold([StandStill("a", 3.5), *sent, Kill("a", 0.01), Wait(7.0)], seed)
+
+
 # the simulation itself
 
 
