@@ -62,6 +62,12 @@ def test_every_service_of_the_inventory_is_on_the_bus(nodes):
                 assert node.service(unit).is_running, (name, unit)
 
 
+def test_a_host_with_several_services_has_nothing_to_do_twice(playbook, changes):
+    run = ("playbooks/services.yml", "--limit", "controller1.example.com")
+    assert changes(playbook(*run, "--check")) == []
+    assert changes(playbook(*run)) == []
+
+
 def address_of(node):
     return node.check_output("hostname --ip-address").split()[0]
 
