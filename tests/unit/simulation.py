@@ -110,12 +110,14 @@ class Fabric:
 
 @dataclass
 class Log:
-    """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call.
+    """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call, and
+    `failures`: how often its caller was told that the server is gone (a caller goes by what comes first).
     `counted`: what receivers had counted that were killed since."""
 
     ran: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     order: defaultdict[tuple[str, Channel], list[str]] = field(default_factory=lambda: defaultdict(list))
     replies: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
     requeued: set[str] = field(default_factory=set)
     counted: Counter[str] = field(default_factory=Counter)
     notes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -757,7 +759,8 @@ class Service:
         call = self._calls.get(header.subject)
         if call is not None:
             assert self._asked.may_reply(header.subject, header.source), f"{header.source} was asked {call}, and nobody knows"
-            self.fabric.log.replies[call] += 1
+            outcomes = self.fabric.log.failures if header.flags & Flag.FAILED else self.fabric.log.replies
+            outcomes[call] += 1
             self.streams[Kind.CALL].outbox.give_up(header.subject)
 
     # the connection, as driver/connection.py does
