@@ -157,6 +157,27 @@ def ring(
     return hosts
 
 
+def topic_faults(topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping) -> list[str]:
+    """Return a line, with the remedy, for each topic that names what is not in the inventory, and one for all without a host."""
+    faults, good = [], {}
+    for topic, served_by in topics.items():
+        try:
+            good |= ring({topic: served_by}, groups, hostvars)
+        except AnsibleFilterError as fault:
+            faults.append(str(fault))
+    empty = [topic for topic, hosts in good.items() if not hosts]
+    if empty:
+        remedy = "put hosts into the group of each, or remove the topic"
+        faults.append(f"zeromq_matchmaker_topics: nobody serves {', '.join(empty)}; {remedy}")
+    return faults
+
+
+def bereft(topics: Mapping[str, str | list[str]], groups: Mapping, hostvars: Mapping, leaving: Iterable[str]) -> list[str]:
+    """Return the topics, sorted, that have hosts, and none but those that are `leaving`."""
+    before, after = ring(topics, groups, hostvars), ring(topics, groups, hostvars, leaving)
+    return sorted(topic for topic, hosts in after.items() if before[topic] and not hosts)
+
+
 def unmatched(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     """Return those of `names`, sorted, that fit none of `patterns`, which are as those of file names."""
     wanted = list(patterns)
@@ -286,6 +307,7 @@ class FilterModule:
 
     def filters(self) -> dict[str, object]:
         return {
+            "zeromq_bereft": bereft,
             "zeromq_contradictions": contradictions,
             "zeromq_divides": divides,
             "zeromq_endpoints": endpoints,
@@ -294,6 +316,7 @@ class FilterModule:
             "zeromq_public_keys": public_keys,
             "zeromq_revoked": revoked,
             "zeromq_ring": ring,
+            "zeromq_topic_faults": topic_faults,
             "zeromq_unknown_inputs": unknown_inputs,
             "zeromq_unmatched": unmatched,
         }

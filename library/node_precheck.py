@@ -150,6 +150,8 @@ else:
     now["topics"] = sorted({row["topic"] for row in channels if "topic" in row and row.get("consumers")})
 print(json.dumps(now))
 """
+KNOWN = {"none", "curve", "ring", "redis", "sentinel", "consul", "dummy"}
+"""What `zmq_security` and `rpc_zmq_matchmaker` can be."""
 FAMILIES = {"sentinel": "redis"}
 """Matchmakers that follow the same store as another one."""
 
@@ -179,8 +181,8 @@ def main() -> None:
 
 
 def change(now: str | None, wanted: str | None) -> str:
-    """Return `now -> wanted` when both are known and not the same."""
-    if not now or not wanted or FAMILIES.get(now, now) == FAMILIES.get(wanted, wanted):
+    """Return `now -> wanted` when both are known and not the same. Of a value that there is not, its role tells."""
+    if not now or wanted not in KNOWN or FAMILIES.get(now, now) == FAMILIES.get(wanted, wanted):
         return ""
     return f"{now} -> {wanted}"
 

@@ -435,7 +435,9 @@ def connection(config):
     """How Ansible reaches nodes: one ssh connection for all tasks, no search for python."""
     return {
         "ansible_user": "root",
-        "ansible_ssh_args": f"-F '{config}' -o ControlMaster=auto -o ControlPersist=300s",
+        # Of an inventory beside this one ansible_ssh_args may be set, too; these come in addition.
+        "ansible_ssh_common_args": f"-F '{config}'",
+        "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=300s",
         "ansible_ssh_pipelining": True,
         "ansible_python_interpreter": "/usr/bin/python3",
     }

@@ -9,6 +9,7 @@ import click
 
 from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.delivery.link import BEATS_UNTIL_DOWN
+from openstack_zeromq.errors import NoReceiverError
 from openstack_zeromq.options import Settings
 from openstack_zeromq.receiver import admin
 
@@ -60,6 +61,6 @@ def _done(answer: dict[str, Any], heard_by_all: float) -> bool:
 
 def _ask(settings: Settings, question: str) -> dict[str, Any]:
     try:
-        return admin.ask(settings.ipc_dir, question)
-    except (OSError, ValueError) as exc:
-        fail(f"no receiver answers below {settings.ipc_dir} ({exc}); is oslo-messaging-zmq-receiver running?")
+        return admin.answer_of(settings.ipc_dir, question)
+    except NoReceiverError as exc:
+        fail(str(exc))

@@ -241,3 +241,17 @@ BY_ALL = answer("# NODE KEY: …", "n3 old", trusted=["n1", "n2"])
 )
 def test_a_node_is_revoked_if_most_of_the_others_refuse_it(hosts, found):
     assert filters.revoked(hosts, hosts) == found
+
+
+def test_each_topic_that_names_what_is_not_there_has_a_line_and_all_that_nobody_serves_have_one():
+    topics = {"a": "computes", "b": "computers", "c": ["controllers", "n9"], "d": "empty", "e": "empty"}
+    unknown_group, unknown_host, empty = filters.topic_faults(topics, GROUPS, HOSTVARS)
+    assert "topic b names computers, which is no group and no node" in unknown_group
+    assert "topic c names n9, which is no group and no node" in unknown_host
+    assert "nobody serves d, e;" in empty
+
+
+def test_a_topic_is_bereft_when_all_of_its_hosts_leave():
+    topics = {"compute": "computes", "conductor": "controllers", "nothing": "empty"}
+    assert filters.bereft(topics, GROUPS, HOSTVARS, ["n2"]) == []
+    assert filters.bereft(topics, GROUPS, HOSTVARS, ["n2", "n3"]) == ["conductor"]

@@ -54,7 +54,7 @@ def test_inventory_of_the_lab_reaches_nodes_as_the_tools_own_inventory_does(lab,
     static = inventory(CHECKOUT / "inventories" / "lab")["_meta"]["hostvars"]["node4"]
     assert written.pop("debian") == "13"
     assert all(name.startswith("ansible_") for name in written)
-    written["ansible_ssh_args"] = written["ansible_ssh_args"].replace(str(tmp_path), "{{ lab_folder }}")
+    written["ansible_ssh_common_args"] = written["ansible_ssh_common_args"].replace(str(tmp_path), "{{ lab_folder }}")
     assert {name: static[name] for name in written} == written
 
 

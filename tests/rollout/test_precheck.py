@@ -109,10 +109,18 @@ def test_inputs_that_cannot_work_are_refused(precheck, root, variables, message)
     assert_refused(precheck(**variables), root, message)
 
 
+def test_a_redis_of_ours_has_a_password_and_receivers_have_the_same(precheck, root, tmp_path):
+    (tmp_path / "redis.yml").write_text("zeromq_redis: {hosts: {node1: }}")
+    asked = {"arguments": ("--inventory", tmp_path / "redis.yml"), "zeromq_matchmaker_backend": "redis"}
+    assert_refused(precheck(**asked), root, "zeromq_redis_password is empty")
+    two = {"zeromq_redis_password": "a", "zeromq_matchmaker_redis_password": "b"}
+    assert_refused(precheck(**asked, **two), root, "zeromq_matchmaker_redis_password is another password than that of the Redis")
+
+
 def test_all_faults_of_all_nodes_are_told_at_once(precheck, root, tmp_path):
     (tmp_path / "nova.conf").write_text("")
     services = [
-        {"name": "glance", "config_files": ["/nowhere/glance.conf"], "units": ["no-such-glance"]},
+        {"name": "glance", "config_files": ["/nowhere/glance.conf"], "units": ["no-such-glance"], "user": "no-such-user"},
         {"name": "nova", "config_files": [str(tmp_path / "nova.conf")], "units": ["no-such-unit.service"]},
     ]
     done = precheck(
@@ -137,6 +145,7 @@ def test_all_faults_of_all_nodes_are_told_at_once(precheck, root, tmp_path):
         "redis at 127.0.0.1:1 does not answer within 1 s (Connection refused): start it, open its port, or correct",
         "must be more than 0, zeromq_probe_group",
         "node2: /nowhere/glance.conf is not on node2: install glance first",
+        "node2: no-such-user is no user on node2: install glance first, or correct zeromq_service_user",
         "node2: no-such-glance.service is no unit on node2: install glance first",
         "node2: no-such-unit.service is no unit on node2: install nova first, or correct zeromq_service_units",
     ):
