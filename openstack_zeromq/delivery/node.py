@@ -152,8 +152,12 @@ class Node:
             self._watched[client] = now
 
     def client_left(self, client: int, now: float) -> list[Action]:
-        """A service said goodbye."""
+        """A service said goodbye: a ping that comes after that was sent before it."""
         self._left[client] = now
+        return self.client_cut(client, now)
+
+    def client_cut(self, client: int, now: float) -> list[Action]:
+        """Forget a service, as if its process had ended. Its next ping begins anew."""
         self._clients.pop(client, None)
         self._watched.pop(client, None)
         return self._settle(self.incoming.client_gone(client, now), now)

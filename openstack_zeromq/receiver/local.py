@@ -158,7 +158,7 @@ class Local:
         """After a fault: know a service no more, as if its process had ended, and be deaf to it until it has noticed."""
         self._deaf_to[client] = now + _DEAF_FOR
         self.processes.forget(_name(client))
-        return self._node.client_left(client, now)
+        return self._node.client_cut(client, now)
 
     def ended(self, now: float) -> None:
         """Processes of services have ended."""

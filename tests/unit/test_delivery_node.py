@@ -202,6 +202,16 @@ def test_a_ping_that_comes_after_the_goodbye_does_not_bring_the_service_back() -
     assert not node.has_left(1)
 
 
+def test_a_service_that_was_cut_off_after_a_fault_is_back_with_its_next_ping() -> None:
+    """Before, it was taken for one that had said goodbye: its pings counted for nothing for a minute."""
+    node = _serving()
+    node.client_cut(1, 1.0)
+    assert list(node.clients) == [2]
+    assert not node.has_left(1)
+    node.client_ping(1, 5.0)
+    assert sorted(node.clients) == [1, 2]
+
+
 def test_a_service_that_ends_without_a_goodbye_is_lost_only_if_it_listened_or_its_messages_are_on_their_way() -> None:
     node = _node("b")
     for client in (1, 2, 3):
