@@ -1,7 +1,7 @@
-"""Have directories, each with its owner and mode: all of a role's in one execution.
+"""Create several directories, and restore their owners and modes, in one execution of a module.
 
-A loop over ansible.builtin.file takes an execution for each. Read (stat) -> plan (pure: `plan`) -> apply. A directory that is
-missing is made with its parents, which get its owner and mode, too: a parent that others must pass comes before it in the list.
+A loop over ansible.builtin.file takes one execution for each directory. Read (stat) -> plan (pure: `plan`) -> apply. A missing
+directory is created with its parents, which get the same owner and mode: list a parent first if others must pass it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
 module: directories
-short_description: Have several directories, with their owners and modes
+short_description: Create several directories, and restore their owners and modes
 description:
   - Makes directories that are missing, with their parents, and restores mode, owner and group of those that are there.
   - A symbolic link to a directory is taken for that directory.
@@ -38,17 +38,17 @@ options:
         type: str
         required: true
       owner:
-        description: Who owns it. Empty, whoever does.
+        description: Its owner. When empty, the owner stays as it is.
         type: str
         default: ""
       group:
-        description: Its group. Empty, whichever it has.
+        description: Its group. When empty, the group stays as it is.
         type: str
         default: ""
 """
 
 EXAMPLES = r"""
-- name: Have places for logs and state
+- name: Create the directories of logs and state
   directories:
     directories:
       - {path: /var/lib/openstack-zeromq, mode: "0755"}
@@ -79,12 +79,12 @@ ARGUMENT_SPEC = {
 
 
 class PlaceError(Exception):
-    """A directory cannot be had; the message says which and why."""
+    """A directory cannot be created; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One that is wanted. `owner` and `group` empty: any."""
+    """A directory that is wanted; an empty `owner` or `group` stays as it is."""
 
     path: str
     mode: str
@@ -117,9 +117,10 @@ def main() -> None:
 
 
 def plan(directory: Directory, found: Callable[[str], int | None]) -> list[str]:
-    """Return the directories to make, parents first. `found(path)`: the mode of what is there, links followed; None: nothing.
+    """Return the directories to create, parents first. `found(path)` returns the mode of the file at `path`, links followed, or
+    None if there is no file.
 
-    :raises PlaceError: something else is there.
+    :raises PlaceError: the path, or a parent, is no directory.
     """
     path, missing = directory.path, []
     while (mode := found(path)) is None:
@@ -131,7 +132,7 @@ def plan(directory: Directory, found: Callable[[str], int | None]) -> list[str]:
 
 
 def found(path: str) -> int | None:
-    """The mode of what is at `path`; a link that leads nowhere is in the way."""
+    """Return the mode of the file at `path`, links followed; a dangling link counts as a file."""
     try:
         return os.stat(path).st_mode
     except FileNotFoundError:
@@ -141,7 +142,7 @@ def found(path: str) -> int | None:
 
 
 def set_attributes(module: AnsibleModule, path: str, directory: Directory, shown: dict[str, dict]) -> bool:
-    """Give it its mode and owner, those that it is a link to; in check mode only look. Ansible's own functions know how."""
+    """Set owner, group and mode, of a link those of its target; in check mode only compare. Return whether they differed."""
     real = os.path.realpath(path)
     changed: Iterable[bool] = (
         module.set_owner_if_different(real, directory.owner or None, False, shown),

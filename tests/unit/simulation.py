@@ -111,7 +111,7 @@ class Fabric:
 @dataclass
 class Log:
     """What the application sees; bodies are names of messages. `ran`: who executed it, in order; `replies`: to each call, and
-    `failures`: how often its caller was told that the server is gone (a caller goes by what comes first).
+    `failures`: how often its caller got an error because the server is gone (a caller uses the first outcome only).
     `counted`: what receivers had counted that were killed since."""
 
     ran: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))

@@ -1,4 +1,4 @@
-"""What an operator finds who has copied the example inventory: services on the bus, a closed port, and a firewall that stays."""
+"""The example inventory, deployed: services are on the bus, the port is closed, and the firewall stays."""
 
 # ruff: noqa: S101, S603 - as in tests/
 
@@ -87,7 +87,7 @@ def receiver(node):
 
 
 def rules_of(node):
-    """The table without what packets change: counters, and who is connected."""
+    """Return the table without the parts that packets change: counters and connected addresses."""
     table = node.check_output(f"{TABLE} | sed 's/packets.*bytes [0-9]*//'")
     return " ".join(re.sub(r"(set crowd\d {[^}]*?)elements = {[^}]*}", r"\1", table).split())
 
