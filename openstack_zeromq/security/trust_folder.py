@@ -66,8 +66,9 @@ class TrustFolder:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder
+        self._revoked_path = revoked_path(folder)
         self._folder_stamp = _stamp(folder)
-        self._revoked_stamp = _stamp(revoked_path(folder))
+        self._revoked_stamp = _stamp(self._revoked_path)
         self._revoked = all_keys(read_revoked(folder))
         self._files = _whole(folder)
         self.trust = _as_it_stands(self._files, self._revoked)
@@ -80,7 +81,7 @@ class TrustFolder:
     def look(self, now: float, everything: bool = False) -> bool:
         """Read the files that changed; True when `take` has something new. `now`: seconds, monotonic. `everything`: also what was
         written in its place, at once."""
-        stamp, revoked_stamp = _stamp(self.path), _stamp(revoked_path(self.path))
+        stamp, revoked_stamp = _stamp(self.path), _stamp(self._revoked_path)
         same = stamp == self._folder_stamp and revoked_stamp == self._revoked_stamp
         if self._settled and same and now < self._all_due and not everything and not self._mended():
             return False
