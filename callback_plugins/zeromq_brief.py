@@ -1,9 +1,9 @@
 """Print what changes and what fails, and say before what may take long: a run with nothing to do fits on a screen.
 
-As Ansible's default output, but for three things. Tasks that change nothing are not printed (with -v they are). A task that says
+As Ansible's default output, but for four things. Tasks that change nothing are not printed (with -v they are). A task that says
 in its variable `__zeromq_takes` what it waits for is announced when it begins. A failure that has a message is that message,
 without the data of the module beside it: of an input with a wrong value only what is wrong is printed, not the role's whole
-specification.
+specification. A failure that the playbook itself says in the end (`__zeromq_told_in_the_end`) is printed there only.
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ class CallbackModule(Default):
         super().v2_runner_on_ok(result)
         self._said = False
 
+    def v2_playbook_on_include(self, included_file: object) -> None:
+        """Print which file of tasks a host goes on with only where details are asked for."""
+        if self._display.verbosity > 0:
+            super().v2_playbook_on_include(included_file)
+
     def v2_playbook_on_task_start(self, task: object, is_conditional: bool) -> None:
         super().v2_playbook_on_task_start(task, is_conditional)
         takes = task.vars.get("__zeromq_takes")
@@ -59,12 +64,20 @@ class CallbackModule(Default):
             self._display.display(f"... {task.get_name()}: {takes}", color=constants.COLOR_VERBOSE)
 
     def v2_runner_on_failed(self, result: object, ignore_errors: bool = False) -> None:
+        if self._is_told_later(result):
+            return
         with self._failing():
             super().v2_runner_on_failed(result, ignore_errors)
 
     def v2_runner_item_on_failed(self, result: object) -> None:
+        if self._is_told_later(result):
+            return
         with self._failing():
             super().v2_runner_item_on_failed(result)
+
+    def _is_told_later(self, result: object) -> bool:
+        """Return whether the playbook gathers this failure, and says it in the end."""
+        return bool(result.task.get_vars().get("__zeromq_told_in_the_end")) and self._display.verbosity == 0
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -197,12 +197,16 @@ def faults(hosts: Iterable[str], hostvars: Mapping, unreachable: Iterable[str]) 
             found[line].append(host)
     common = [text for host in everywhere for text in hostvars[host].get("__zeromq_common_faults") or []]
     lines = [line if len(having) == len(everywhere) > 1 else f"{_named_hosts(having)}: {line}" for line, having in found.items()]
-    shared = dict.fromkeys(line for text in common for line in text.splitlines())
+    shared = dict.fromkeys(_RAISED.sub("", line) for text in common for line in text.splitlines())
     return [
         *shared,
         *lines,
         *(f"{host}: cannot be reached; correct its address, start it, or leave it out" for host in unreachable),
     ]
+
+
+_RAISED = re.compile(r"^Task failed: .*?The filter plugin '[^']+' failed: ")
+"""What Ansible puts before the message of a filter that raises."""
 
 
 def _named_hosts(hosts: list[str]) -> str:

@@ -4,6 +4,7 @@
 the next connection of a peer. So the socket goes first, and neither comes back with a reboot.
 """
 
+import shutil
 import subprocess
 
 import click
@@ -45,6 +46,14 @@ def out_of_service(ctx: click.Context, config_files: tuple[str, ...], timeout: f
         ctx.invoke(drain, config_files=config_files, timeout=timeout, off=False)
     _must("disable", "--now", *UNITS)
     click.echo("out of service; zmqctl out-of-service --back ends it")
+
+
+def is_out() -> bool:
+    """Whether the receiver of this node was stopped for good; also false where there is no systemd, or no unit of it."""
+    return shutil.which("systemctl") is not None and [_systemctl("is-enabled", unit).stdout.strip() for unit in UNITS] == [
+        "disabled",
+        "disabled",
+    ]
 
 
 def _are(question: str) -> tuple[bool, bool]:

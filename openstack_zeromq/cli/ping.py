@@ -120,6 +120,11 @@ def _known(question: Question, found: dict[str, Any], status: dict[str, Any]) ->
     if found["problem"]:
         yield f"matchmaker: {found['problem']}"
     hosts = _asked(question, found, status)
+    if question.server and hosts != [question.server] and question.server not in found["servers"]:
+        yield (
+            f"{question.server} is no host of {question.topic} and no server that {status['node']} knows: was it removed or revoked,"
+            f" or is its name another one? all hosts were asked (zmqctl hosts {question.topic} lists them)"
+        )
     if not hosts:
         if found["known"]:
             yield f"the matchmaker knows no host of {question.topic}; start a service that listens to it, or deploy the ring"

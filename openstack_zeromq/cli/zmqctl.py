@@ -13,7 +13,7 @@ from openstack_zeromq.cli.drain import drain, left
 from openstack_zeromq.cli.hosts import hosts, services
 from openstack_zeromq.cli.keys import keys
 from openstack_zeromq.cli.matrix import matrix
-from openstack_zeromq.cli.out_of_service import out_of_service
+from openstack_zeromq.cli.out_of_service import is_out, out_of_service
 from openstack_zeromq.cli.ring import ring
 from openstack_zeromq.cli.settings import config_file, fail, read
 from openstack_zeromq.errors import NoReceiverError
@@ -53,7 +53,7 @@ def status(config_files: tuple[str, ...], as_json: bool) -> None:
     try:
         answer = admin.answer_of(settings.ipc_dir)
     except NoReceiverError as exc:
-        fail(str(exc))
+        fail("this node is out of service; zmqctl out-of-service --back ends it" if is_out() else str(exc))
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

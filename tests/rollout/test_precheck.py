@@ -48,8 +48,17 @@ def assert_refused(done, root, message):
 def test_good_input_passes_and_writes_nothing(precheck, root):
     done = precheck()
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 nodes were looked at, and nothing was found that cannot work" in done.stdout
     assert "changed=0" in done.stdout
     assert not root.exists()
+
+
+def test_each_fault_is_printed_once_and_without_what_ansible_says_around_it(precheck, root):
+    done = precheck(hosts={"node1": {"zeromq_receiver_port": 99999}}, zeromq_matchmaker_backend="rign")
+    assert_refused(done, root, "value of zeromq_matchmaker_backend must be one of")
+    assert done.stdout.count("FAILED!") == 1, done.stdout
+    assert done.stdout.count("zeromq_receiver_port of node1 is 99999: must be a number from 1 to 65535") == 1, done.stdout
+    assert "filter plugin" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,12 @@ def test_it_says_that_nobody_listens_there(fabric, ask):
     assert "n1 is this node, where 0 consumers listen to zmq-probe" in ask(fabric, server="n1")["msg"]
 
 
+def test_it_says_that_the_server_is_none_that_it_knows(fabric, ask):
+    told = ask(fabric, server="n3")
+    assert "n3 is no host of zmq-probe and no server that n1 knows: was it removed or revoked" in told["msg"]
+    assert "is no host" not in ask(fabric, server="n2")["msg"]
+
+
 def test_it_ends_in_time_when_a_service_hangs(fabric, ask):
     slow = Slow()
     fabric.server("n2", "compute", slow)
@@ -132,4 +138,6 @@ def test_those_who_should_have_answered_are_named(server, hosts):
     found = {"hosts": {"n1": {}, "n2": {}}, "servers": {"odd@lvm": ["n2"]}, "known": True, "problem": ""}
     status = {"node": "n1", "links": {"n2": {"state": "up"}, "n3": {"state": "down"}}, "channels": {}}
     sentences = list(zmqctl_ping._known(Question("t", server), found, status))
+    if server == "unknown":
+        assert sentences.pop(0).startswith("unknown is no host of t and no server that n1 knows")
     assert [next(host for host in ("n1", "n2", "n3") if host in sentence) for sentence in sentences] == hosts
