@@ -103,11 +103,12 @@ class Node:
         """Topics that this node serves, and for which its ring does not list it."""
         return sorted(self._unlisted)
 
-    def announcement(self, sought: Iterable[str] = ()) -> list[str] | None:
+    def announcement(self, now: float, sought: Iterable[str] = ()) -> list[str] | None:
         """Return what to tell a peer that asks for the topics `sought`: those of them that are served here, and those that no
         ring would tell it. None: not known yet, because services of an earlier receiver may still come back."""
         if not self.pools.sure:
             return None
+        self._see_unlisted(now)  # a service that has just joined is there for who asks now
         served = self.incoming.served() if sought else {}
         return sorted({*self._unlisted, *(topic for topic in sought if topic in served)})[: announced.AT_MOST]
 
@@ -375,13 +376,17 @@ class Node:
         linked = [Ping(host) for host, link in self.links.items() if link.state is LinkState.UP]
         return [*linked, *self.outgoing.survey_if_due(now)]
 
-    def _report_unlisted(self, now: float) -> list[Note]:
-        """See which topics are served here that the ring lacks; count and report each once it has been so for a while."""
+    def _see_unlisted(self, now: float) -> None:
+        """See which topics are served here that the ring lacks."""
         if self._looked_at != self.incoming.changes:
             self._looked_at = self.incoming.changes
             lacking = [topic for topic in self.incoming.served() if not self._routes.lists(topic, self._name)]
             self._unlisted = {topic: self._unlisted.get(topic, now) for topic in lacking}
             self._reported &= self._unlisted.keys()
+
+    def _report_unlisted(self, now: float) -> list[Note]:
+        """Count and report each topic that the ring has lacked for a while."""
+        self._see_unlisted(now)
         due = [topic for topic, since in self._unlisted.items() if now - since >= UNLISTED_AFTER and topic not in self._reported]
         self._reported.update(due)
         self.counts[Counter.UNLISTED] += len(due)

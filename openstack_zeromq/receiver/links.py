@@ -143,7 +143,7 @@ class Links:
             if not self.guests.may_speak(guest, facts.get("node")):
                 return []
             self._introduce(guest, facts)
-            self._answers.item(origin, (self._pong(_topics(facts.get("seeks", []), SOUGHT_MOST)),), 0)
+            self._answers.item(origin, (self._pong(_topics(facts.get("seeks", []), SOUGHT_MOST), now),), 0)
             return []
         if len(frames) != _MESSAGE_FRAMES:
             raise MalformedError("frames")
@@ -215,9 +215,9 @@ class Links:
         more = {"seeks": sought} if sought else {}
         return self._introduction(Kind.PING, address=self._address, port=self._settings.port, **more)
 
-    def _pong(self, sought: frozenset[str]) -> bytes:
+    def _pong(self, sought: frozenset[str], now: float) -> bytes:
         more: dict[str, object] = {"draining": True} if self._node.draining else {}
-        announcement = self._node.announcement(sought)
+        announcement = self._node.announcement(now, sought)
         if announcement is None or announcement:
             more["announces"] = announcement
         return self._introduction(Kind.PONG, pools=self._node.pools.here(), **more)

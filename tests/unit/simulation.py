@@ -409,7 +409,7 @@ class Life:
         if conn is not None:
             here = self.node.pools.here()
             pools = None if here is None else frozenset(here)
-            announced = self.node.announcement(sought)
+            announced = self.node.announcement(self.fabric.now, sought)
             topics = None if announced is None else frozenset(announced)
             draining = self.node.draining
             conn.back(lambda home: home.ponged(conn, self.incarnation, pools, draining, topics))

@@ -41,11 +41,18 @@ class Routes:
         return ("b",)
 
 
-def _node(name: str, begun: dict[int, list[MessageId]] | None = None) -> Node:
+class ShortRing(Routes):
+    """Lists no topic."""
+
+    def lists(self, _topic: str, _host: str) -> bool:
+        return False
+
+
+def _node(name: str, begun: dict[int, list[MessageId]] | None = None, routes: Routes | None = None) -> Node:
     journals = begun or {}
     facts = NodeFacts(name, ROOMY, REMEMBER, lambda: 1.0, IDLE)
     former = Former([], lambda service: journals.get(service, []), lambda service: journals.get(service, []))
-    return Node(facts, Routes(), 0.0, former, origin=99)
+    return Node(facts, routes or Routes(), 0.0, former, origin=99)
 
 
 def _serving(begun: dict[int, list[MessageId]] | None = None) -> Node:
@@ -210,6 +217,14 @@ def test_a_service_that_was_cut_off_after_a_fault_is_back_with_its_next_ping() -
     assert not node.has_left(1)
     node.client_ping(1, 5.0)
     assert sorted(node.clients) == [1, 2]
+
+
+def test_a_service_that_has_just_joined_a_topic_that_the_ring_lacks_is_there_for_a_peer_that_asks_now() -> None:
+    """Before, it was not until the next tick: a fanout that was sent meanwhile went to nobody."""
+    node = _node("b", routes=ShortRing())
+    node.tick(0.0)
+    node.join(TOPIC, consumer(1), 5, [], 0.01)
+    assert node.announcement(0.02) == [TOPIC.topic]
 
 
 def test_a_service_that_ends_without_a_goodbye_is_lost_only_if_it_listened_or_its_messages_are_on_their_way() -> None:
