@@ -122,8 +122,8 @@ def _known(question: Question, found: dict[str, Any], status: dict[str, Any]) ->
     hosts = _asked(question, found, status)
     if question.server and hosts != [question.server] and question.server not in found["servers"]:
         yield (
-            f"{question.server} is no host of {question.topic} and no server that {status['node']} knows: was it removed or revoked,"
-            f" or is its name another one? all hosts were asked (zmqctl hosts {question.topic} lists them)"
+            f"{question.server} is no host of {question.topic} and no server that {status['node']} knows: was it removed or"
+            f" revoked, or is its name another one? all hosts were asked (zmqctl hosts {question.topic} lists them)"
         )
     if not hosts:
         if found["known"]:
