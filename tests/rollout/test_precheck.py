@@ -61,61 +61,46 @@ def test_each_fault_is_printed_once_and_without_what_ansible_says_around_it(prec
     assert "filter plugin" not in done.stdout
 
 
+# What test_all_faults_of_all_nodes_are_told_at_once has not; a fault may hide others that are looked for after it.
 @pytest.mark.parametrize(
-    ("hosts", "message"),
+    ("hosts", "variables", "messages"),
     [
         (
-            {"node2": {"zeromq_receiver_host": "node1"}},
-            "node1 and node2 have the node name node1 in common; give each its own zeromq_receiver_host",
-        ),
-        (
-            {"node2": {"zeromq_receiver_bind_address": "127.0.0.31"}},
-            "have the address 127.0.0.31:9501 in common; give each its own zeromq_receiver_bind_address",
-        ),
-        (
-            {"node3": {"zeromq_receiver_bind_address": "192.0.2.1"}},
-            "zeromq_receiver_bind_address 192.0.2.1: Cannot assign requested address; use an address of this machine",
+            {
+                "node1": {"zeromq_reciever_port": 9502},
+                "node2": {"zeromq_receiver_bind_address": "127.0.0.31"},
+                "node3": {"zeromq_services": [{"name": "nova", "unit": "nova-api"}]},
+            },
+            {
+                "zeromq_receiver_extra_options": {"DEFAULT": "debug"},
+                "zeromq_matchmaker_topics": {"t": "nobody", "u": [], "zmq-probe": "zeromq"},
+            },
+            [
+                "zeromq_reciever_port: no role has such an input; did you mean zeromq_receiver_port?",
+                "have the address 127.0.0.31:9501 in common; give each its own zeromq_receiver_bind_address",
+                "zeromq_services of node3: unit is no input of role zeromq_service; it has name, state,",
+                "zeromq_receiver_extra_options section -> option -> value",
+                "names nobody, which is no group and no node of the inventory; add it",
+                "nobody serves u; put hosts into the group",
+                "zeromq_matchmaker_topics lacks zmq-probe-notifications.info, so that no verification could reach the probes",
+            ],
         ),
         (
             {"node1": {"zeromq_receiver_port": "http"}},
-            "zeromq_receiver_port of node1 is 'http': must be a number",
+            {"zeromq_receiver_security": "rot13", "zeromq_local_root": "/" + "x" * 80},
+            [
+                "zeromq_receiver_port of node1 is 'http': must be a number",
+                "value of zeromq_receiver_security must be one of: curve, none, got: rot13",
+            ],
         ),
-        (
-            {"node1": {"zeromq_reciever_port": 9502}},
-            "zeromq_reciever_port: no role has such an input; did you mean zeromq_receiver_port?",
-        ),
-        (
-            {"node2": {"zeromq_services": [{"name": "nova", "config_files": ["/nowhere/nova.conf"]}]}},
-            "/nowhere/nova.conf is not on node2: install nova first, correct zeromq_service_config_files, or take",
-        ),
-        (
-            {"node2": {"zeromq_services": [{"name": "nova", "unit": "nova-api"}]}},
-            "zeromq_services of node2: unit is no input of role zeromq_service; it has name, state,",
-        ),
+        ({}, {"zeromq_local_root": "/" + "x" * 80}, ["-e zeromq_local_root=/short/dir"]),
     ],
+    ids=["nodes and topics", "values", "directory"],
 )
-def test_nodes_that_cannot_work_are_refused(precheck, root, hosts, message):
-    assert_refused(precheck(hosts), root, message)
-
-
-@pytest.mark.parametrize(
-    ("variables", "message"),
-    [
-        ({"zeromq_local_root": "/" + "x" * 80}, "-e zeromq_local_root=/short/dir"),
-        ({"zeromq_receiver_python": "/nowhere/python3"}, "set zeromq_receiver_python to one of 3.11 or newer"),
-        ({"zeromq_receiver_security": "rot13"}, "value of zeromq_receiver_security must be one of: curve, none, got: rot13"),
-        ({"zeromq_receiver_extra_options": {"DEFAULT": "debug"}}, "zeromq_receiver_extra_options section -> option -> value"),
-        ({"zeromq_matchmaker_topics": {"t": "nobody"}}, "names nobody, which is no group and no node of the inventory; add it"),
-        ({"zeromq_matchmaker_topics": {"t": []}}, "nobody serves t; put hosts into the group"),
-        (
-            {"zeromq_matchmaker_topics": {"zmq-probe": "zeromq"}},
-            "zeromq_matchmaker_topics lacks zmq-probe-notifications.info, so that no verification could reach the probes",
-        ),
-        ({"zeromq_probe_calls": 0}, "must be more than 0"),
-    ],
-)
-def test_inputs_that_cannot_work_are_refused(precheck, root, variables, message):
-    assert_refused(precheck(**variables), root, message)
+def test_what_cannot_work_is_refused(precheck, root, hosts, variables, messages):
+    done = precheck(hosts, **variables)
+    for message in messages:
+        assert_refused(done, root, message)
 
 
 def test_a_redis_of_ours_has_a_password_and_receivers_have_the_same(precheck, root, tmp_path):
