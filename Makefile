@@ -13,6 +13,8 @@ CODE     := openstack_zeromq tests benchmarks tools molecule extensions $(ANSIBL
 # An explicit ansible.cfg also counts in a world-writable checkout; Ansible refuses locales other than UTF-8.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export LC_ALL := C.UTF-8
+# What tests start a thousand times is compiled once, whatever the surroundings say.
+unexport PYTHONDONTWRITEBYTECODE
 # Tools that are called by name (molecule calls ansible-playbook) must be ours.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 

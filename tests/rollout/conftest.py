@@ -26,9 +26,9 @@ def load(path):
 def run_module(capsys):
     """Run an Ansible module as Ansible would, in this process; returns its result."""
 
-    def run(module, check=False, **arguments):
+    def run(module, check=False, diff=True, **arguments):
         with (
-            patch_module_args({**arguments, "_ansible_check_mode": check, "_ansible_diff": True}),
+            patch_module_args({**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}),
             pytest.raises(SystemExit),
         ):
             module.main()
