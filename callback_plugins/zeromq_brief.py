@@ -1,9 +1,10 @@
 """Print what changes and what fails, and say before what may take long: a run with nothing to do fits on a screen.
 
-As Ansible's default output, but for four things. Tasks that change nothing are not printed (with -v they are). A task that says
-in its variable `__zeromq_takes` what it waits for is announced when it begins. A failure that has a message is that message,
-without the data of the module beside it: of an input with a wrong value only what is wrong is printed, not the role's whole
-specification. A failure that the playbook itself says in the end (`__zeromq_told_in_the_end`) is printed there only.
+As Ansible's default output, but for four things. Tasks that change nothing, and plays without hosts, are not printed (with -v
+they are). A task that says in its variable `__zeromq_takes` what it waits for is announced when it begins. A failure that has a
+message is that message, without the data of the module beside it: of an input with a wrong value only what is wrong is printed,
+not the role's whole specification. A failure that the playbook itself says in the end (`__zeromq_told_in_the_end`) is printed
+there only.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class CallbackModule(Default):
     CALLBACK_NAME = "zeromq_brief"
 
     _brief = _said = False
+    _coming: object = None
 
     def get_option(self, option: str, hostvars: object = None) -> object:
         if option == "display_ok_hosts" and self._display.verbosity == 0:
@@ -57,7 +59,23 @@ class CallbackModule(Default):
         if self._display.verbosity > 0:
             super().v2_playbook_on_include(included_file)
 
+    def v2_playbook_on_play_start(self, play: object) -> None:
+        """Print the play with its first task: one that has no hosts is not printed."""
+        self._coming = play
+        if self._display.verbosity > 0:
+            self._begin_play()
+
+    def v2_playbook_on_no_hosts_matched(self) -> None:
+        if self._display.verbosity > 0:
+            super().v2_playbook_on_no_hosts_matched()
+
+    def _begin_play(self) -> None:
+        play, self._coming = self._coming, None
+        if play is not None:
+            super().v2_playbook_on_play_start(play)
+
     def v2_playbook_on_task_start(self, task: object, is_conditional: bool) -> None:
+        self._begin_play()
         super().v2_playbook_on_task_start(task, is_conditional)
         takes = task.vars.get("__zeromq_takes")
         if takes and self._display.verbosity == 0:

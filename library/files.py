@@ -81,6 +81,7 @@ ARGUMENT_SPEC = {
         "type": "list",
         "elements": "dict",
         "required": True,
+        "no_log": True,  # texts may hold passwords: the node's log gets none
         "options": {
             "path": {"type": "path", "required": True},
             "content": {"type": "str", "required": True},
@@ -110,8 +111,8 @@ class File:
 
 
 def main() -> None:
-    # Texts may hold passwords: the node's log gets none of them, and what is returned has only their places.
-    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, no_log=True)
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    module.no_log_values.clear()  # of a difference that is asked for nothing is blotted out
     asked = {"module_args": {"files": [one["path"] for one in module.params["files"]]}}
     written, diffs = [], []
     try:

@@ -58,10 +58,14 @@ def test_a_text_that_is_found_bad_changes_nothing_and_leaves_nothing_behind(run_
     assert fine["changed"]
 
 
-def test_no_text_is_returned_where_no_difference_is_asked_for(run_module, tmp_path):
+def test_no_text_is_logged_or_returned_where_no_difference_is_asked_for(run_module, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(files.AnsibleModule, "log", lambda _module, message, log_args=None: logged.append((message, log_args)))
     done = run_module(files, diff=False, files=[{"path": str(tmp_path / "a"), "content": "password = geheim"}])
     assert done["changed"]
     assert "geheim" not in str(done)
+    assert logged
+    assert "geheim" not in str(logged)
     assert done["invocation"] == {"module_args": {"files": [str(tmp_path / "a")]}}
 
 

@@ -49,6 +49,7 @@ def test_good_input_passes_and_writes_nothing(precheck, root):
     done = precheck()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 nodes were looked at, and nothing was found that cannot work" in done.stdout
+    assert "PLAY [Refuse what cannot work]" in done.stdout
     assert "changed=0" in done.stdout
     assert not root.exists()
 
@@ -73,13 +74,15 @@ def test_each_fault_is_printed_once_and_without_what_ansible_says_around_it(prec
             },
             {
                 "zeromq_receiver_extra_options": {"DEFAULT": "debug"},
+                "zeromq_matchmaker_extra_options": '{"DEFAULT": {"debug": "true"}}',
                 "zeromq_matchmaker_topics": {"t": "nobody", "u": [], "zmq-probe": "zeromq"},
             },
             [
                 "zeromq_reciever_port: no role has such an input; did you mean zeromq_receiver_port?",
                 "have the address 127.0.0.31:9501 in common; give each its own zeromq_receiver_bind_address",
                 "zeromq_services of node3: unit is no input of role zeromq_service; it has name, state,",
-                "zeromq_receiver_extra_options section -> option -> value",
+                "zeromq_receiver_extra_options must be section -> option -> value; on the command line as JSON",
+                "zeromq_matchmaker_extra_options must be section -> option -> value",
                 "names nobody, which is no group and no node of the inventory; add it",
                 "nobody serves u; put hosts into the group",
                 "zeromq_matchmaker_topics lacks zmq-probe-notifications.info, so that no verification could reach the probes",
@@ -137,7 +140,7 @@ def test_all_faults_of_all_nodes_are_told_at_once(precheck, root, tmp_path):
         "node3: zeromq_receiver_bind_address 192.0.2.1: Cannot assign requested address; use an address of this machine",
         "zeromq_matchmaker_fabric must be 1 to 40 letters, digits or any of . _ - (is a b)",
         "redis at 127.0.0.1:1 does not answer within 1 s (Connection refused): start it, open its port, or correct",
-        "must be more than 0, zeromq_probe_group",
+        "zeromq_probe_calls must be more than 0 (is 0)",
         "node2: /nowhere/glance.conf is not on node2: install glance first",
         "node2: no-such-user is no user on node2: install glance first, or correct zeromq_service_user",
         "node2: no-such-glance.service is no unit on node2: install glance first",
