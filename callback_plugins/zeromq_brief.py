@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from ansible import constants
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 
 DOCUMENTATION = r"""
@@ -50,6 +51,8 @@ class CallbackModule(Default):
 
     def v2_runner_on_ok(self, result: object) -> None:
         """Print what changed, and what a task says to the operator (ansible.builtin.debug)."""
+        if isinstance(result.task, TaskInclude) and self._display.verbosity == 0:
+            return  # a heading, and nothing below it
         self._said = bool(result.result.get("_ansible_verbose_always"))
         super().v2_runner_on_ok(result)
         self._said = False

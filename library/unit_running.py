@@ -246,6 +246,13 @@ def _steps_away(unit: Unit) -> list[str]:
     ]
 
 
+def unread(name: str, dropins: Iterable[str], folder: str = "/etc/systemd/system") -> list[str]:
+    """Return the drop-ins of a unit that are not among `dropins`, those that systemd has read: of a directory that is new it says
+    NeedDaemonReload=no. An empty one, or a link to /dev/null, is none."""
+    there = [str(path) for path in Path(folder, f"{name}.d").glob("*.conf") if path.is_file() and path.stat().st_size > 0]
+    return sorted(set(there) - set(dropins))
+
+
 class Systemd:
     """The system's service manager, by its command line."""
 
@@ -265,7 +272,8 @@ class Systemd:
                 " run the daemons (zeromq_receiver_manager: supervisor)"
             )
         facts = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
-        files = [facts.get("FragmentPath", ""), *shlex.split(facts.get("DropInPaths", ""))]
+        dropins = shlex.split(facts.get("DropInPaths", ""))
+        files = [facts.get("FragmentPath", ""), *dropins]
         started, process = since(facts), process_of(facts)
         stamps = stamps_of([*files, *newer])
         return Unit(
@@ -274,7 +282,7 @@ class Systemd:
             active=facts["ActiveState"],
             sub=facts["SubState"],
             boots=facts.get("UnitFileState") == "enabled",
-            stale=facts["NeedDaemonReload"] == "yes",
+            stale=facts["NeedDaemonReload"] == "yes" or bool(unread(name, dropins)),
             outdated=due or (started is not None and self._started.outdated(process, started, stamps)),
             pid=int(facts.get("MainPID", 0)),
             settled=facts.get("Type", "notify") == "notify" or (started is not None and time.time() - started > STEADY),

@@ -27,6 +27,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
     import oslo_messaging
 
+_UP = "is up"
 _TO_ASK_WHY = 1.0
 """Seconds at the end of the timeout, or a quarter of it, for finding out why there is no answer."""
 
@@ -85,9 +86,10 @@ def ping(conf: cfg.ConfigOpts, question: Question) -> Pong:
         return Pong(error=_sentence(question, f"{fault}", why(settings, question)))
     except oslo_messaging.MessagingException as fault:
         silent = f"no answer within {question.timeout:g} s" if isinstance(fault, oslo_messaging.MessagingTimeout) else str(fault)
-        if not _listened_to(client, question, deadline):
+        known = why(settings, question)
+        if _UP in known and not _listened_to(client, question, deadline):
             silent = f"{silent}; nobody listens there"
-        return Pong(error=_sentence(question, silent, why(settings, question)))
+        return Pong(error=_sentence(question, silent, known))
     if question.server and answers - {question.server, ""}:
         return Pong(error=f"{question}: {', '.join(sorted(answers))} answered instead; is the ring or the catalog old?")
     timed = times[1:]
@@ -111,6 +113,8 @@ def why(settings: options.Settings, question: Question) -> str:
     try:
         found = admin.answer_of(settings.ipc_dir, "hosts", question.topic)
         status = admin.answer_of(settings.ipc_dir)
+    except ClosedReceiverError:
+        return "what its receiver knows of them it tells only root and its own user: zmqctl status, as one of these"
     except NoReceiverError as exc:
         return str(exc)
     return "; ".join(_known(question, found, status))
@@ -131,14 +135,16 @@ def _known(question: Question, found: dict[str, Any], status: dict[str, Any]) ->
         else:
             yield f"the matchmaker does not know {question.topic} yet; is its store there? zmqctl status shows it"
     for host in hosts:
-        link = status["links"].get(host, {}).get("state", "not there yet")
+        link = status["links"].get(host, {})
         if host == status["node"]:
             here = sum(row["consumers"] for row in status["channels"].values() if row.get("topic") == question.topic)
-            yield f"{host} is this node, where {here} consumers listen to {question.topic}"
-        elif link == "up":
-            yield f"the link to {host} is up; is the service there alive? zmqctl status on {host} shows its channels"
+            listen = f"somebody listens to {question.topic}" if here else f"nobody listens to {question.topic}"
+            yield f"{host} is this node, where {listen}"
+        elif link.get("state") == "up":
+            yield f"the link to {host} {_UP}; is the service there alive? zmqctl status on {host} shows its channels"
         else:
-            yield f"the link to {host} is {link}; is the receiver of {host} running, and its port open to this node?"
+            reason = link.get("why") or f"is the receiver of {host} running, and its port open to this node?"
+            yield f"the link to {host} is {link.get('state', 'not there yet')}; {reason}"
 
 
 def _asked(question: Question, found: dict[str, Any], status: dict[str, Any]) -> list[str]:

@@ -108,6 +108,17 @@ def test_a_farewell_that_fails_or_takes_too_long_is_a_warning(tmp_path):
     assert "no end within 0.2 s" in warnings[1]
 
 
+def test_a_drop_in_that_systemd_has_not_read_is_found_whatever_it_says_of_a_reload(tmp_path):
+    """Before, the drop-in of a service that ran counted only from the next run on, which reloaded systemd: changed=1."""
+    folder = tmp_path / "it.service.d"
+    assert unit_running.unread("it.service", [], str(tmp_path)) == []
+    folder.mkdir()
+    for name, text in (("a.conf", "[Unit]"), ("b.conf", "[Unit]"), ("none.conf", ""), ("other", "[Unit]")):
+        (folder / name).write_text(text)
+    (folder / "off.conf").symlink_to("/dev/null")
+    assert unit_running.unread("it.service", [str(folder / "a.conf")], str(tmp_path)) == [str(folder / "b.conf")]
+
+
 def test_what_is_not_to_start_at_boot_is_disabled():
     assert unit_running.plan(Unit("it.service", **UP), [], "started", enabled=False) == ["disable it.service"]
 
