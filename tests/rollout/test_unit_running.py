@@ -116,7 +116,8 @@ def test_a_drop_in_that_systemd_has_not_read_is_found_whatever_it_says_of_a_relo
     for name, text in (("a.conf", "[Unit]"), ("b.conf", "[Unit]"), ("none.conf", ""), ("other", "[Unit]")):
         (folder / name).write_text(text)
     (folder / "off.conf").symlink_to("/dev/null")
-    assert unit_running.unread("it.service", [str(folder / "a.conf")], str(tmp_path)) == [str(folder / "b.conf")]
+    read = [str(folder / name) for name in ("a.conf", "gone.conf")]
+    assert unit_running.unread("it.service", read, str(tmp_path)) == [str(folder / "b.conf"), read[1]]
 
 
 def test_what_is_not_to_start_at_boot_is_disabled():
