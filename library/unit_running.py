@@ -247,8 +247,8 @@ def _steps_away(unit: Unit) -> list[str]:
 
 
 def unread(name: str, dropins: Iterable[str], folder: str = "/etc/systemd/system") -> list[str]:
-    """Return the drop-ins of a unit that are not among `dropins`, those that systemd has read, and those of them that are gone: of
-    a directory that is new it says NeedDaemonReload=no. An empty one, or a link to /dev/null, is none."""
+    """Return the drop-ins of a unit that are not among `dropins`, those that systemd has read, and those of them that are gone.
+    Of a directory that is new systemd says NeedDaemonReload=no. An empty one, or a link to /dev/null, is none."""
     there = [str(path) for path in Path(folder, f"{name}.d").glob("*.conf") if path.is_file() and path.stat().st_size > 0]
     read = set(dropins)
     return sorted({*there} - read | {path for path in read if not os.path.lexists(path)})
