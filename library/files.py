@@ -141,7 +141,7 @@ def main() -> None:
 def read(path: str) -> str | None:
     """Return the text of the file at `path`; None if there is none.
 
-    :raises FileError: what is there is no file.
+    :raises FileError: the path is not that of a file.
     """
     try:
         mode = os.stat(path).st_mode

@@ -135,13 +135,14 @@ def test_all_faults_of_all_nodes_are_told_at_once(precheck, root, tmp_path):
     assert_refused(done, root, "node1 and node2 have the node name node1 in common")
     last = " ".join(done.stdout.rpartition("TASK [Everything can work]")[2].split())
     for fault in (
-        "node1 and node2 have the node name node1 in common; give each its own",
-        "node3: zeromq_receiver_python /nowhere/python3: No such file or directory; set zeromq_receiver_python to one of 3.11",
+        "node1 and node2 have the node name node1 in common; give each its own zeromq_receiver_host",
+        "node3: zeromq_receiver_python /nowhere/python3: No such file or directory; "
+        "set zeromq_receiver_python to one of 3.11 or newer",
         "node3: zeromq_receiver_bind_address 192.0.2.1: Cannot assign requested address; use an address of this machine",
         "zeromq_matchmaker_fabric must be 1 to 40 letters, digits or any of . _ - (is a b)",
         "redis at 127.0.0.1:1 does not answer within 1 s (Connection refused): start it, open its port, or correct",
         "zeromq_probe_calls must be more than 0 (is 0)",
-        "node2: /nowhere/glance.conf is not on node2: install glance first",
+        "node2: /nowhere/glance.conf is not on node2: install glance first, correct zeromq_service_config_files, or take",
         "node2: no-such-user is no user on node2: install glance first, or correct zeromq_service_user",
         "node2: no-such-glance.service is no unit on node2: install glance first",
         "node2: no-such-unit.service is no unit on node2: install nova first, or correct zeromq_service_units",
